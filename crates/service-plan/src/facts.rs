@@ -1,0 +1,331 @@
+//! Facts: what is known of Services, endpoints and this node, and what a change of them touches.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::claims::Claims;
+use crate::names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, SliceName};
+
+/// One thing that became known. The first hop of the line.
+#[derive(Clone, Debug)]
+pub enum FactChange {
+    /// A Service as it now is, or its end.
+    Service(ServiceName, Option<Arc<Service>>),
+    /// An EndpointSlice as it now is, or its end.
+    EndpointSlice(SliceName, Option<Arc<EndpointSlice>>),
+    /// This node as it now is.
+    Node(Node),
+    /// The ranges that cluster IPs are allocated from (ServiceCIDR objects).
+    ServiceRanges(Vec<IpNet>),
+}
+
+/// What a change touched, and hence what must be planned again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// These Services alone; possibly none.
+    Services(BTreeSet<ServiceName>),
+    /// Every Service and the node itself.
+    Everything,
+}
+
+/// A Service, reduced to what a packet can notice (core/v1 `ServiceSpec` and `ServiceStatus`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// metadata.creationTimestamp in seconds since 1970; the oldest owner of an address keeps it.
+    pub created: Option<i64>,
+    /// spec.type
+    pub kind: ServiceKind,
+    /// The cluster IPs, at most one a family.
+    pub cluster_ips: Vec<IpAddr>,
+    /// spec.ports
+    pub ports: Vec<ServicePort>,
+    /// spec.externalIPs
+    pub external_ips: Vec<IpAddr>,
+    /// status.loadBalancer.ingress[].ip of ipMode VIP
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// spec.loadBalancerSourceRanges
+    pub source_ranges: Vec<IpNet>,
+    /// spec.sessionAffinity `ClientIP`, with its timeout
+    pub affinity: Option<Seconds>,
+    /// spec.externalTrafficPolicy
+    pub external_policy: Policy,
+    /// spec.internalTrafficPolicy
+    pub internal_policy: Policy,
+    /// spec.healthCheckNodePort
+    pub health_check_node_port: Option<NodePort>,
+}
+
+/// spec.type of a Service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ServiceKind {
+    /// `ClusterIP`
+    ClusterIp,
+    /// `NodePort`
+    NodePort,
+    /// `LoadBalancer`
+    LoadBalancer,
+}
+
+/// A traffic policy of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Policy {
+    /// All endpoints.
+    #[default]
+    Cluster,
+    /// Those on this node.
+    Local,
+}
+
+/// One port of a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// name, empty if the Service has but one and gives it none
+    pub name: Arc<str>,
+    /// protocol
+    pub protocol: Protocol,
+    /// port
+    pub port: Port,
+    /// nodePort
+    pub node_port: Option<NodePort>,
+}
+
+/// An EndpointSlice of one Service (discovery.k8s.io/v1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// The Service that the label `kubernetes.io/service-name` names.
+    pub service: ServiceName,
+    /// addressType
+    pub family: Family,
+    /// ports that have both a name and a number
+    pub ports: Vec<SlicePort>,
+    /// endpoints that have an address
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+/// One port of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// name
+    pub name: Arc<str>,
+    /// protocol
+    pub protocol: Protocol,
+    /// port
+    pub port: Port,
+}
+
+/// One endpoint of an EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    /// addresses[0]
+    pub address: IpAddr,
+    /// conditions
+    pub health: Health,
+    /// nodeName
+    pub node: Option<Arc<str>>,
+    /// hints
+    pub hints: Option<Box<Hints>>,
+}
+
+/// The conditions of an endpoint, as far as they select it. Better ones sort first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// ready; it may terminate all the same (`publishNotReadyAddresses`)
+    Ready,
+    /// serving and terminating, and not ready: used when nothing is ready
+    Terminating,
+    /// never used
+    Unready,
+}
+
+/// The hints of an endpoint: where it should be used. An empty list is no hint.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hints {
+    /// forZones[].name
+    pub zones: Vec<Arc<str>>,
+    /// forNodes[].name
+    pub nodes: Vec<Arc<str>>,
+}
+
+/// This node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its name, trimmed and in lower case.
+    pub name: Arc<str>,
+    /// Label `topology.kubernetes.io/zone`; empty if it has none.
+    pub zone: Arc<str>,
+    /// The node's own address of each family, where known.
+    pub ips: Vec<IpAddr>,
+    /// All addresses of its interfaces; node ports are served on those that the settings select.
+    pub interface_addresses: Vec<IpAddr>,
+    /// spec.podCIDRs
+    pub pod_ranges: Vec<IpNet>,
+}
+
+/// What the operator decided (`KubeProxyConfiguration`), as far as a plan depends on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// masqueradeAll
+    pub masquerade_all: MasqueradeAll,
+    /// masqueradeBit, as a mark
+    pub mark: Mark,
+    /// detectLocalMode and what it needs
+    pub local_pods: LocalPodsSetting,
+    /// nodePortAddresses
+    pub node_ports: NodePortSetting,
+    /// iptables.localhostNodePorts
+    pub localhost_node_ports: LocalhostNodePorts,
+}
+
+/// Whether all traffic to cluster IPs is masqueraded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MasqueradeAll {
+    /// All of it.
+    Yes,
+    /// Only what comes from outside the cluster.
+    No,
+}
+
+/// Whether node ports are served on 127.0.0.0/8, by the modes that can.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalhostNodePorts {
+    /// Served.
+    Serve,
+    /// Left alone.
+    Ignore,
+}
+
+/// How traffic of local pods is told from the rest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LocalPodsSetting {
+    /// By these pod ranges; the first of each family counts.
+    Ranges(Vec<IpNet>),
+    /// By the node's own pod ranges; the first of each family counts.
+    NodeRanges,
+    /// By this interface.
+    Interface(Arc<str>),
+    /// By interfaces whose names start so.
+    InterfacePrefix(Arc<str>),
+}
+
+/// The addresses that node ports are served on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NodePortSetting {
+    /// The node's own address of each family.
+    Primary,
+    /// Those within these ranges; a family without a range, or with /0, is served on all.
+    Ranges(Vec<IpNet>),
+}
+
+/// Everything that is known, and the indexes across it.
+#[derive(Debug)]
+pub struct Facts {
+    pub(crate) settings: Settings,
+    pub(crate) node: Node,
+    pub(crate) service_ranges: Vec<IpNet>,
+    pub(crate) services: BTreeMap<ServiceName, Arc<Service>>,
+    pub(crate) slices: BTreeMap<ServiceName, BTreeMap<SliceName, Arc<EndpointSlice>>>,
+    pub(crate) claims: Claims,
+    owners: BTreeMap<SliceName, ServiceName>,
+}
+
+impl Facts {
+    /// Nothing known yet but the settings and the node.
+    pub fn new(settings: Settings, node: Node) -> Self {
+        Self {
+            settings,
+            node,
+            service_ranges: Vec::new(),
+            services: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            claims: Claims::default(),
+            owners: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a change in, and tells what it touched.
+    pub fn apply(&mut self, change: FactChange) -> Touched {
+        match change {
+            FactChange::Service(name, service) => self.apply_service(name, service),
+            FactChange::EndpointSlice(name, slice) => self.apply_slice(name, slice),
+            FactChange::Node(node) => {
+                Touched::everything_if(std::mem::replace(&mut self.node, node) != self.node)
+            }
+            FactChange::ServiceRanges(ranges) => Touched::everything_if(
+                std::mem::replace(&mut self.service_ranges, ranges) != self.service_ranges,
+            ),
+        }
+    }
+
+    /// How many Services are known.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
+    fn apply_service(&mut self, name: ServiceName, service: Option<Arc<Service>>) -> Touched {
+        if self.services.get(&name) == service.as_ref() {
+            return Touched::nothing();
+        }
+        let before = self.services.get(&name).map(|service| &**service);
+        let mut touched = self.claims.replace(&name, before, service.as_deref());
+        touched.insert(name.clone());
+        match service {
+            Some(service) => self.services.insert(name, service),
+            None => self.services.remove(&name),
+        };
+        Touched::Services(touched)
+    }
+
+    fn apply_slice(&mut self, name: SliceName, slice: Option<Arc<EndpointSlice>>) -> Touched {
+        let mut touched = BTreeSet::new();
+        let before = self.owners.remove(&name).and_then(|owner| {
+            let slices = self.slices.get_mut(&owner)?;
+            let before = slices.remove(&name);
+            if slices.is_empty() {
+                self.slices.remove(&owner);
+            }
+            touched.insert(owner);
+            before
+        });
+        let same = before == slice;
+        if let Some(slice) = slice {
+            touched.insert(slice.service.clone());
+            self.owners.insert(name.clone(), slice.service.clone());
+            self.slices.entry(slice.service.clone()).or_default().insert(name, slice);
+        }
+        if same { Touched::nothing() } else { Touched::Services(touched) }
+    }
+}
+
+impl Touched {
+    /// No Service, and not the node.
+    pub fn nothing() -> Self {
+        Self::Services(BTreeSet::new())
+    }
+
+    /// Whether there is nothing to plan.
+    pub fn is_nothing(&self) -> bool {
+        matches!(self, Self::Services(services) if services.is_empty())
+    }
+
+    /// What both touched together.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Services(mut services), Self::Services(others)) => {
+                services.extend(others);
+                Self::Services(services)
+            }
+            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+        }
+    }
+
+    fn everything_if(changed: bool) -> Self {
+        if changed { Self::Everything } else { Self::nothing() }
+    }
+}
+
+#[cfg(test)]
+mod tests;
