@@ -1,1 +1,11 @@
-//! To be written.
+//! The only door to the kernel: whatever Fairlead reads from it or writes to it goes through here.
+//!
+//! This crate does not know what a Service or a Pod is. It speaks of links, namespaces, processes and control
+//! groups in the kernel's own words, and every error names the verb and the thing.
+//!
+//! It is also the only library of the workspace with `unsafe` in it: one operation a block, each behind a
+//! wrapper that is safe to call.
+
+pub mod link;
+pub mod netlink;
+pub mod netns;
