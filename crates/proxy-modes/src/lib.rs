@@ -1,1 +1,24 @@
-//! To be written.
+//! The plan, said in the words of each mode: one file a mode.
+//!
+//! A mode decides nothing. It renders what the plan decided as kernel objects, and what it renders for one
+//! Service depends on that Service's plan and the node's alone.
+
+use kernel_state::{Objects, State};
+use service_plan::{NodePlan, ServicePlan};
+
+mod iptables;
+mod names;
+
+pub use iptables::{InvalidPackets, Iptables};
+
+/// A way to say a plan.
+pub trait Mode {
+    /// The vocabulary that it is said in.
+    type Objects: Objects;
+
+    /// What is there whatever Services there are.
+    fn skeleton(&self, node: &NodePlan) -> State<Self::Objects>;
+
+    /// What one service port adds.
+    fn render(&self, plan: &ServicePlan, node: &NodePlan) -> State<Self::Objects>;
+}

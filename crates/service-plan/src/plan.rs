@@ -271,7 +271,7 @@ fn node_port_addresses(facts: &Facts, family: Family) -> NodePortAddresses {
     }
 }
 
-/// Localhost is served for IPv4 alone (::1 cannot be routed), and only where the ranges leave it in.
+/// Localhost is served for IPv4 alone (`::1` cannot be routed), and only where the ranges leave it in.
 fn localhost_node_ports(
     wanted: LocalhostNodePorts,
     addresses: &NodePortSetting,

@@ -1,0 +1,84 @@
+//! How a process with no memory knows which chains and rules are ours: by their names and comments.
+
+use super::{ChainName, Key, Part, Rule, Rules, Table, Target};
+
+/// Which chains are ours, and which of them are shared by several owners.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Chains of which every owner has a run of rules.
+    pub shared: Vec<(Table, ChainName)>,
+    /// Chains that are wholly ours, by name.
+    pub whole: Vec<(Table, ChainName)>,
+    /// Beginnings of the names of chains that are wholly ours, in the nat table.
+    pub prefixes: Vec<&'static str>,
+    /// Comment of the rules that stand last in a shared chain.
+    pub tail_comment: &'static str,
+    /// Comment of our rule in the chain that other programs of the node write too.
+    pub guard_comment: &'static str,
+}
+
+impl Layout {
+    /// The chain that other programs of the node write too: kubelet makes it and relies on it.
+    pub fn guarded_chain() -> ChainName {
+        ChainName::of("KUBE-FIREWALL")
+    }
+
+    /// The objects of ours in one chain as it was read, with their contents.
+    ///
+    /// Foreign rules between ours in a built-in chain are not among them. In a chain of ours they are, as
+    /// [`Part::Stray`].
+    pub fn objects(&self, table: Table, chain: ChainName, rules: Vec<Rule>) -> Vec<(Key, Rules)> {
+        if self.is_whole(table, chain) {
+            return vec![(Key::chain(table, chain), rules.into())];
+        }
+        let is_shared = self.shared.contains(&(table, chain)) || chain == Self::guarded_chain();
+        let mut runs: Vec<(Part, Vec<Rule>)> = Vec::new();
+        let mut places = std::collections::BTreeMap::new();
+        for (position, rule) in rules.into_iter().enumerate() {
+            let part = if chain == Self::guarded_chain() {
+                (rule.comment() == Some(self.guard_comment)).then_some(Part::Guard)
+            } else if is_shared {
+                Some(self.part(&rule, position))
+            } else {
+                self.jump_part(table, &rule)
+            };
+            let Some(part) = part else { continue };
+            let place = *places.entry(part.clone()).or_insert_with(|| {
+                runs.push((part, Vec::new()));
+                runs.len() - 1
+            });
+            runs[place].1.push(rule);
+        }
+        let itself = is_shared.then(|| (Key::chain(table, chain), Rules::from([])));
+        let runs = runs.into_iter().map(|(part, rules)| (Key::run(table, chain, part), rules.into()));
+        itself.into_iter().chain(runs).collect()
+    }
+
+    /// Whose rule it is, in a shared chain.
+    fn part(&self, rule: &Rule, position: usize) -> Part {
+        let stray = || Part::Stray(u32::try_from(position).unwrap_or(u32::MAX));
+        let Some(comment) = rule.comment() else { return stray() };
+        if comment == self.tail_comment {
+            return Part::Tail;
+        }
+        match (comment.split(' ').next().filter(|name| name.contains('/')), rule.protocol()) {
+            (Some(name), Some(protocol)) => Part::Of(name.into(), protocol),
+            (Some(_) | None, _) => stray(),
+        }
+    }
+
+    /// Whether a rule of a built-in chain is one of our jumps.
+    fn jump_part(&self, table: Table, rule: &Rule) -> Option<Part> {
+        let Some(Target::Jump(to)) = rule.target else { return None };
+        if to == Self::guarded_chain() {
+            return Some(Part::Guard);
+        }
+        let ours = self.shared.contains(&(table, to)) || self.is_whole(table, to);
+        ours.then_some(Part::Head)
+    }
+
+    fn is_whole(&self, table: Table, chain: ChainName) -> bool {
+        self.whole.contains(&(table, chain))
+            || (table == Table::Nat && self.prefixes.iter().any(|prefix| chain.as_str().starts_with(prefix)))
+    }
+}

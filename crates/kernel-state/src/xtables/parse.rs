@@ -1,0 +1,245 @@
+//! What `iptables-save` printed, as rules.
+//!
+//! Never fails on a rule: what this vocabulary has no word for is kept in iptables' own, so that foreign rules
+//! can be told from ours and removed from where they do not belong.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::print::word;
+use super::{
+    ChainName, ConnectionStates, Match, Probability, Protocol, RejectWith, Rule, Sense, SourcePorts, Table,
+    Target,
+};
+
+/// The output of iptables-save is not what it should be.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("iptables-save printed something else than rules in line {line}: {text}")]
+pub struct SaveError {
+    /// The line, from 1.
+    pub line: usize,
+    /// Its text.
+    pub text: String,
+}
+
+/// All chains of one table with their rules, as `iptables-save` printed them. Other tables are passed over.
+pub fn parse_save(text: &str) -> Result<Vec<(Table, ChainName, Vec<Rule>)>, SaveError> {
+    let mut chains: Vec<(Table, ChainName, Vec<Rule>)> = Vec::new();
+    let mut places = std::collections::BTreeMap::new();
+    let mut table = None;
+    for (number, line) in text.lines().enumerate() {
+        let error = || SaveError { line: number + 1, text: line.to_owned() };
+        if let Some(name) = line.strip_prefix('*') {
+            table = Table::ALL.into_iter().find(|table| table.name() == name);
+        } else if let (Some(rest), Some(table)) = (line.strip_prefix(':'), table) {
+            let name = rest.split(' ').next().and_then(ChainName::new).ok_or_else(error)?;
+            places.insert((table, name), chains.len());
+            chains.push((table, name, Vec::new()));
+        } else if let (Some(rest), Some(table)) = (line.strip_prefix("-A "), table) {
+            let (name, rule) = rest.split_once(' ').unwrap_or((rest, ""));
+            let name = ChainName::new(name).ok_or_else(error)?;
+            let place = places.get(&(table, name)).ok_or_else(error)?;
+            chains[*place].2.push(parse_rule(rule));
+        } else if !(line.is_empty() || line.starts_with('#') || line == "COMMIT" || table.is_none()) {
+            return Err(error());
+        }
+    }
+    Ok(chains)
+}
+
+/// A rule, as it follows `-A CHAIN`.
+pub(super) fn parse_rule(text: &str) -> Rule {
+    let mut matches = Vec::new();
+    let mut target = None;
+    for group in groups(&words(text)) {
+        match group.split_first() {
+            Some((flag, rest)) if matches!(flag.as_str(), "-j" | "-g") => {
+                target = Some(parse_target(flag, rest).unwrap_or_else(|| Target::Other(join(rest).into())));
+            }
+            Some(_) => matches.push(parse_match(group).unwrap_or_else(|| Match::Other(join(group).into()))),
+            None => {}
+        }
+    }
+    Rule::new(matches, target)
+}
+
+/// Splits a line into words, as iptables-restore does.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut characters = text.chars().peekable();
+    while let Some(first) = characters.find(|character| !character.is_whitespace()) {
+        let mut word = String::new();
+        if first == '"' {
+            while let Some(character) = characters.next().filter(|character| *character != '"') {
+                word.extend(if character == '\\' { characters.next() } else { Some(character) });
+            }
+        } else {
+            word.push(first);
+            while let Some(character) = characters.next_if(|character| !character.is_whitespace()) {
+                word.push(character);
+            }
+        }
+        words.push(word);
+    }
+    words
+}
+
+/// Cuts the words where a match or the target begins.
+fn groups(words: &[String]) -> Vec<&[String]> {
+    let begins = |index: usize| {
+        let is_flag = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.len() == 2;
+        let negated = |index: usize| words.get(index).is_some_and(|word| word == "!");
+        let value_of_option = |index: usize| index > 0 && words[index - 1].starts_with("--");
+        if negated(index) {
+            words.get(index + 1).is_some_and(is_flag)
+        } else {
+            is_flag(&words[index]) && !value_of_option(index) && !(index > 0 && negated(index - 1))
+        }
+    };
+    let mut starts: Vec<usize> = (0..words.len()).filter(|index| begins(*index)).collect();
+    if starts.first() != Some(&0) {
+        starts.insert(0, 0);
+    }
+    starts.push(words.len());
+    starts.windows(2).map(|bounds| &words[bounds[0]..bounds[1]]).filter(|group| !group.is_empty()).collect()
+}
+
+fn parse_match(group: &[String]) -> Option<Match> {
+    let (sense, rest) = sense(group);
+    let words: Vec<&str> = rest.iter().map(String::as_str).collect();
+    let positive = sense == Sense::Is;
+    match *words.as_slice() {
+        ["-s", range] => Some(Match::Source(sense, parse_range(range)?)),
+        ["-d", range] => Some(Match::Destination(sense, parse_range(range)?)),
+        ["-i", name] => Some(Match::InInterface(sense, name.into())),
+        ["-p", name] if positive => Some(Match::Protocol(parse_protocol(name)?)),
+        ["-m", "comment", "--comment", text] if positive => Some(Match::Comment(text.into())),
+        ["-m", "addrtype", "--src-type", "LOCAL"] => Some(Match::SourceIsLocal),
+        ["-m", "addrtype", "--dst-type", "LOCAL"] => Some(Match::DestinationIsLocal),
+        ["-m", "statistic", "--mode", "random", "--probability", fraction] => {
+            Some(Match::Probability(Probability::from_text(fraction)?))
+        }
+        ["-m", "mark", "--mark", mark] => parse_mark(Sense::Is, mark),
+        ["-m", "mark", "!", "--mark", mark] => parse_mark(Sense::Not, mark),
+        ["-m", "conntrack", "--ctstate", states] => {
+            Some(Match::ConnectionState(Sense::Is, parse_states(states)?))
+        }
+        ["-m", "conntrack", "!", "--ctstate", states] => {
+            Some(Match::ConnectionState(Sense::Not, parse_states(states)?))
+        }
+        ["-m", "recent", ref options @ ..] => parse_recent(options),
+        ["-m", name] => Some(Match::Transport(parse_protocol(name)?, None)),
+        ["-m", name, "--dport", port] => {
+            Some(Match::Transport(parse_protocol(name)?, Some(port.parse().ok()?)))
+        }
+        _ => None,
+    }
+}
+
+fn parse_target(flag: &str, words: &[String]) -> Option<Target> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match *words.as_slice() {
+        _ if flag != "-j" => None,
+        ["ACCEPT"] => Some(Target::Accept),
+        ["DROP"] => Some(Target::Drop),
+        ["RETURN"] => Some(Target::Return),
+        ["REJECT", "--reject-with", "icmp-port-unreachable"] => {
+            Some(Target::Reject(RejectWith::IcmpPortUnreachable))
+        }
+        ["REJECT", "--reject-with", "icmp6-port-unreachable"] => {
+            Some(Target::Reject(RejectWith::Icmp6PortUnreachable))
+        }
+        ["DNAT", "--to-destination", to] => Some(Target::Dnat(parse_socket_address(to)?)),
+        ["MASQUERADE"] => Some(Target::Masquerade(SourcePorts::Kept)),
+        ["MASQUERADE", "--random-fully"] => Some(Target::Masquerade(SourcePorts::FullyRandom)),
+        ["MARK", "--set-xmark", mark] => match parse_numbers(mark)? {
+            (value, 0) => Some(Target::XorMark(value)),
+            (value, mask) if value == mask => Some(Target::OrMark(value)),
+            _ => None,
+        },
+        [name] if !IN_KERNEL_TARGETS.contains(&name) => Some(Target::Jump(ChainName::new(name)?)),
+        _ => None,
+    }
+}
+
+/// Targets that need no option and are no chains.
+const IN_KERNEL_TARGETS: [&str; 6] = ["LOG", "QUEUE", "NFQUEUE", "TRACE", "CHECKSUM", "REDIRECT"];
+
+/// `--rcheck --seconds N --reap --name LIST [--mask M] --rsource`, or `--set` in place of the first three.
+fn parse_recent(options: &[&str]) -> Option<Match> {
+    let unmasked: Vec<&str> = match options {
+        [before @ .., "--mask", "255.255.255.255" | "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", last] => {
+            before.iter().chain([last]).copied().collect()
+        }
+        _ => options.to_vec(),
+    };
+    match *unmasked.as_slice() {
+        ["--rcheck", "--seconds", seconds, "--reap", "--name", list, "--rsource"] => {
+            Some(Match::RecentlySeen(ChainName::new(list)?, seconds.parse().ok()?))
+        }
+        ["--set", "--name", list, "--rsource"] => Some(Match::SetSeen(ChainName::new(list)?)),
+        _ => None,
+    }
+}
+
+fn sense(group: &[String]) -> (Sense, &[String]) {
+    match group.split_first() {
+        Some((first, rest)) if first == "!" => (Sense::Not, rest),
+        Some(_) | None => (Sense::Is, group),
+    }
+}
+
+fn parse_range(text: &str) -> Option<IpNet> {
+    text.parse().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from))
+}
+
+fn parse_socket_address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn parse_protocol(name: &str) -> Option<Protocol> {
+    [Protocol::Tcp, Protocol::Udp, Protocol::Sctp].into_iter().find(|protocol| protocol.name() == name)
+}
+
+fn parse_states(text: &str) -> Option<ConnectionStates> {
+    text.split(',').try_fold(ConnectionStates::default(), |states, name| {
+        let (_, state) = ConnectionStates::NAMES.into_iter().find(|(known, _)| *known == name)?;
+        Some(states.or(state))
+    })
+}
+
+fn parse_mark(sense: Sense, text: &str) -> Option<Match> {
+    let (value, mask) = parse_numbers(text)?;
+    Some(Match::Mark(sense, value, mask))
+}
+
+/// `0x4000/0x4000`; without a mask all bits count.
+fn parse_numbers(text: &str) -> Option<(u32, u32)> {
+    let number = |text: &str| match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    };
+    match text.split_once('/') {
+        Some((value, mask)) => Some((number(value)?, number(mask)?)),
+        None => Some((number(text)?, u32::MAX)),
+    }
+}
+
+fn join(words: &[String]) -> String {
+    let mut text = String::new();
+    for (position, each) in words.iter().enumerate() {
+        if position > 0 {
+            text.push(' ');
+        }
+        if each.contains(|character: char| character.is_whitespace() || "\"\\'".contains(character))
+            || each.is_empty()
+        {
+            word(each, &mut text).expect("writing to a String cannot fail");
+        } else {
+            text.push_str(each);
+        }
+    }
+    text
+}
