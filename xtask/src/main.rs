@@ -1,1 +1,75 @@
-fn main() {}
+//! `cargo xtask …`: what a developer of Fairlead runs. The README's commands are these, and nothing else.
+
+mod build;
+mod debian;
+mod image;
+mod test;
+mod tidy;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Build, check and pack Fairlead
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Put what a user installs into target/dist: pause, then fairlead
+    Build {
+        /// Only this program
+        only: Option<Program>,
+    },
+    /// Every check and every test, the cheap ones first
+    Test,
+    /// The rules of the house that no compiler knows, one line a finding
+    Tidy,
+    /// Rewrite the goldens of the scenarios; read the diff like code
+    Bless,
+    /// Pack an OCI archive into target/dist, the same bytes for the same inputs
+    Image {
+        /// What the image holds
+        program: Packed,
+    },
+}
+
+/// A program that we ship.
+#[derive(Clone, Copy, ValueEnum)]
+enum Program {
+    Pause,
+    Fairlead,
+}
+
+/// A program that has an image.
+#[derive(Clone, Copy, ValueEnum)]
+enum Packed {
+    Pause,
+}
+
+fn main() -> ExitCode {
+    match run(&CommandLine::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: &Command) -> anyhow::Result<()> {
+    match command {
+        Command::Build { only: None } => build::all(),
+        Command::Build { only: Some(Program::Pause) } => build::pause().map(drop),
+        Command::Build { only: Some(Program::Fairlead) } => build::fairlead().map(drop),
+        Command::Test => test::all(),
+        Command::Tidy => tidy::check(),
+        Command::Bless => test::bless(),
+        Command::Image { program: Packed::Pause } => image::pause().map(drop),
+    }
+}

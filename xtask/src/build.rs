@@ -1,0 +1,47 @@
+//! `cargo xtask build`: the programs that a user installs, static and stripped, in `target/dist`.
+
+use std::env;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::workspace::{cargo, dist, host, root, run};
+
+/// Everything; `pause` first, since `fairlead` carries it.
+pub(crate) fn all() -> Result<()> {
+    pause()?;
+    fairlead()?;
+    Ok(())
+}
+
+/// The program that holds a pod.
+pub(crate) fn pause() -> Result<PathBuf> {
+    artefact("pause")
+}
+
+/// The program for everything else.
+pub(crate) fn fairlead() -> Result<PathBuf> {
+    artefact("fairlead")
+}
+
+/// Builds a package for the machine's own target, named explicitly: so the flags for a static program do not reach
+/// the build scripts and the procedural macros, which cannot be static.
+fn artefact(package: &str) -> Result<PathBuf> {
+    let host = host()?;
+    let target = root().join("target");
+    let flags = format!("{} -C target-feature=+crt-static", env::var("RUSTFLAGS").unwrap_or_default());
+    run(cargo(["build", "--quiet", "--release", "--package", package, "--target", &host, "--target-dir"])
+        .arg(&target)
+        .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .env("RUSTFLAGS", flags.trim_start()))?;
+
+    // By way of a rename: the program that is replaced may be running.
+    let built = target.join(&host).join("release").join(package);
+    let installed = dist().join(package);
+    let fresh = dist().join(format!(".{package}.{}", std::process::id()));
+    fs::create_dir_all(dist()).with_context(|| format!("make {}", dist().display()))?;
+    fs::copy(&built, &fresh).with_context(|| format!("copy {}", built.display()))?;
+    fs::rename(&fresh, &installed).with_context(|| format!("install {}", installed.display()))?;
+    Ok(installed)
+}

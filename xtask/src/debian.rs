@@ -1,0 +1,53 @@
+//! The Debian packages that the tests need, and nothing but the tests.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::workspace::{output, run};
+
+/// Each with its reason.
+const PACKAGES: [(&str, &str); 5] = [
+    ("iproute2", "ip: the lab's namespaces and links"),
+    ("iptables", "iptables-restore: the iptables mode on the real kernel"),
+    ("procps", "ps: what the demo shows of a pod"),
+    ("strace", "pause's system calls, and how it takes their failures"),
+    ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
+];
+
+/// Installs what is missing; as another user than root, or without apt, fails with the line to type.
+pub(crate) fn install_missing() -> Result<()> {
+    let listed = Command::new("dpkg-query")
+        .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+        .output();
+    let listed = listed.context("start dpkg-query: the tests expect a Debian machine")?;
+    let missing = missing(&String::from_utf8_lossy(&listed.stdout));
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let line = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
+    eprintln!("xtask: {line}");
+    let why = || format!("the tests need these packages; as root: {line}");
+    output(Command::new("apt-get").args(["--quiet", "update"])).with_context(why)?;
+    let mut install = Command::new("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(line.split(' ').skip(1));
+    run(&mut install).with_context(why)
+}
+
+/// Which packages do not appear as installed.
+fn missing(listed: &str) -> Vec<&'static str> {
+    let installed =
+        |package: &str| listed.lines().any(|line| line.split_once(' ') == Some((package, "installed")));
+    PACKAGES.iter().map(|(package, _)| *package).filter(|package| !installed(package)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing;
+
+    #[test]
+    fn a_removed_package_is_missing() {
+        let listed = "iproute2 installed\niptables config-files\nprocps installed\nutil-linux installed\n";
+        assert_eq!(missing(listed), ["iptables", "strace"]);
+    }
+}
