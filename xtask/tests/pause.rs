@@ -145,6 +145,7 @@ fn it_makes_only_calls_that_every_runtime_allows() {
     let allowed =
         ["execve", "exit_group", "getpid", "ppoll", "rt_sigaction", "rt_sigreturn", "wait4", "write"];
     assert_eq!(called, BTreeSet::from(allowed));
+    assert!(trace.contains("SA_NOCLDSTOP"), "a stopped child is no dead child: {trace}");
 }
 
 #[test]
