@@ -201,14 +201,16 @@ struct Held {
 impl Held {
     fn start(command: &mut Command) -> Self {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut started = command.spawn().expect("start pause, or what starts it; as root");
-        let mut pid = None;
+        let started = command.spawn().expect("start pause, or what starts it; as root");
+        let pid = Pid::from_child(&started);
+        let mut held = Self { started, pid };
         within("pause sleeps", || {
-            assert_eq!(started.try_wait().expect("wait"), None, "it ended");
-            pid = pause_below(started.id());
-            pid.is_some()
+            assert_eq!(held.started.try_wait().expect("wait"), None, "it ended");
+            let Some(pid) = pause_below(held.started.id()) else { return false };
+            held.pid = pid;
+            true
         });
-        Self { started, pid: pid.expect("it was just found") }
+        held
     }
 
     /// Sends a signal; how it ends, and what it said to the end.
