@@ -1,1 +1,101 @@
-//! To be written.
+//! Kubernetes objects as changes of facts.
+//!
+//! ```text
+//! DIR/*.yaml ──▶ documents ──▶ wire ──▶ convert ──▶ store ──▶ Batch of events and reports
+//! ```
+//!
+//! The shapes of the Kubernetes API end here: what leaves this crate is made of `service_plan`'s types. An
+//! object that is wrong is reported, and counts as it last was.
+
+mod convert;
+mod documents;
+mod lenient;
+mod manifests;
+mod objects;
+mod store;
+mod tree;
+mod watcher;
+mod wire;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
+
+pub use manifests::{Manifests, OpenError, WatchError, Watching, batch_of};
+
+/// Something that is now known, and was not before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A Service as it now is, or its end. One that is none of our business has ended.
+    Service(ServiceName, Option<Arc<Service>>),
+    /// An EndpointSlice as it now is, or its end.
+    EndpointSlice(SliceName, Option<Arc<EndpointSlice>>),
+    /// Our own Node object as it now is, or its end.
+    Node(Option<NodeObject>),
+    /// The ranges of all `ServiceCIDR` objects, sorted.
+    ServiceRanges(Vec<IpNet>),
+    /// The first full lists have been given; from now on every event is news.
+    Listed,
+}
+
+/// What the Node object tells of our node. Its name and its interfaces are known from elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeObject {
+    /// Label `topology.kubernetes.io/zone`; empty if it has none.
+    pub zone: Arc<str>,
+    /// The first address of each family, an `InternalIP` before an `ExternalIP`; the primary one first.
+    pub ips: Vec<IpAddr>,
+    /// spec.podCIDRs
+    pub pod_ranges: Vec<IpNet>,
+}
+
+/// A problem in the input that a person should read. It takes one line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Report {
+    /// The file or directory, with `:LINE` or `:LINE:COLUMN` where known.
+    pub place: String,
+    /// What is wrong there, and with which field of which object.
+    pub message: String,
+}
+
+/// What changed since the batch before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// The changes.
+    pub events: Vec<Event>,
+    /// The problems that are new.
+    pub reports: Vec<Report>,
+}
+
+impl Batch {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.reports.is_empty()
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_in_one_line(&self.place, out)?;
+        out.write_str(": ")?;
+        write_in_one_line(&self.message, out)
+    }
+}
+
+/// Texts of files and parsers may hold anything, and a log line must stay one.
+fn write_in_one_line(text: &str, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+    for part in text.split_inclusive(char::is_control) {
+        let clean = part.trim_end_matches(char::is_control);
+        out.write_str(clean)?;
+        if clean.len() < part.len() {
+            out.write_str(" ")?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,267 @@
+//! A directory of manifest files as a source of facts.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::documents::{self, Syntax, SyntaxError};
+use crate::store::{FileName, FileNews, Store};
+use crate::tree::{self, Listing, Stamp};
+use crate::watcher::{Anything, Noticed, Watcher};
+use crate::{Batch, Event, Report};
+
+/// A file above this size is not read: no manifest is that large, and a mistake could be.
+const LARGEST_FILE: u64 = 64 << 20;
+
+/// How often the directory is looked at when the kernel cannot tell of it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Within this time a file can change twice and look the same: clocks of file systems have ticks.
+const TICK: Duration = Duration::from_millis(50);
+
+/// A directory of manifests: all files that end in `.yaml`, `.yml` or `.json`, at any depth.
+#[derive(Debug)]
+pub struct Manifests {
+    directory: PathBuf,
+    store: Store,
+    /// Without a stamp a file is read again at the next look, whatever its version.
+    stamps: BTreeMap<FileName, Option<Stamp>>,
+    /// What is wrong with directories, as it was last reported.
+    troubles: BTreeSet<Report>,
+    lists: Lists,
+}
+
+/// Whether the first full lists were given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lists {
+    Pending,
+    Given,
+}
+
+/// Why a directory cannot serve as a source.
+#[derive(Debug, Error)]
+#[error("cannot read manifests from {}: {source}", directory.display())]
+pub struct OpenError {
+    directory: PathBuf,
+    source: io::Error,
+}
+
+/// Why a directory cannot be watched.
+#[derive(Debug, Error)]
+#[error("cannot watch the manifests in {}: {source}", directory.display())]
+pub struct WatchError {
+    directory: PathBuf,
+    source: io::Error,
+}
+
+/// A directory that is being watched, until this is dropped.
+#[derive(Debug)]
+pub struct Watching {
+    stop: Arc<OwnedFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What one YAML text states, as if it were the only manifest; `place` names it in the reports.
+pub fn batch_of(yaml: &str, place: &str, node_name: &str) -> Batch {
+    let mut store = Store::new(node_name.trim().to_lowercase().into());
+    let path = FileName::from(std::ffi::OsStr::new(place));
+    let news = match documents::read(Syntax::Yaml, yaml) {
+        Ok(statements) => FileNews::Says(statements),
+        Err(error) => FileNews::Broken(syntax_report(&path, &error)),
+    };
+    store.apply(BTreeMap::from([(path, news)]))
+}
+
+impl Manifests {
+    /// A directory that exists and can be read. Of all Node objects in it that of this name counts.
+    pub fn open(directory: impl Into<PathBuf>, node_name: &str) -> Result<Self, OpenError> {
+        let directory = directory.into();
+        if let Err(source) = fs::read_dir(&directory) {
+            return Err(OpenError { directory, source });
+        }
+        Ok(Self {
+            directory,
+            store: Store::new(node_name.trim().to_lowercase().into()),
+            stamps: BTreeMap::new(),
+            troubles: BTreeSet::new(),
+            lists: Lists::Pending,
+        })
+    }
+
+    /// Reads what is new since the last time; everything, the first time.
+    pub fn read(&mut self) -> Batch {
+        let listing = tree::list(&self.directory, &mut |_| ());
+        self.look_at_all(listing, None)
+    }
+
+    /// Reads, and sends what changes from then on, until the answer is dropped or nobody listens any more. The
+    /// first batch is the whole directory, unless it was read before.
+    pub fn watch(mut self, out: mpsc::Sender<Batch>) -> Result<Watching, WatchError> {
+        let failed = |directory: &Path| {
+            let directory = directory.to_owned();
+            move |source| WatchError { directory, source }
+        };
+        let mut watcher = Watcher::new().map_err(io::Error::from).map_err(failed(&self.directory))?;
+        let stop = watcher.stop();
+        let named = failed(&self.directory);
+        let thread = std::thread::Builder::new().name("manifests".to_owned());
+        let thread = thread.spawn(move || self.send_changes(&mut watcher, &out)).map_err(named)?;
+        Ok(Watching { stop, thread: Some(thread) })
+    }
+
+    fn send_changes(&mut self, watcher: &mut Watcher, out: &mpsc::Sender<Batch>) {
+        let mut noticed = Noticed::anything();
+        loop {
+            let batch = self.look(watcher, noticed);
+            if !batch.is_empty() && out.send(batch).is_err() {
+                return;
+            }
+            let patience = if self.troubles.is_empty() { None } else { Some(PATIENCE) };
+            noticed = match watcher.wait(patience) {
+                Ok(noticed) => noticed,
+                Err(_stopped) => return,
+            };
+        }
+    }
+
+    fn look(&mut self, watcher: &mut Watcher, noticed: Noticed) -> Batch {
+        let Noticed { mut files, permissions, anything } = noticed;
+        let unsure = |path: &FileName| matches!(self.stamps.get(path), Some(None));
+        files.extend(permissions.into_iter().filter(unsure));
+        if anything == Anything::Named {
+            let news = self.read_files(files.iter().cloned());
+            // The files of a directory that is going go first, one by one; but once it is gone they are kept.
+            if self.directory.is_dir() {
+                return self.store.apply(news);
+            }
+        }
+        for path in &files {
+            self.stamps.entry(path.clone()).and_modify(|stamp| *stamp = None);
+        }
+        let (listing, blind) = watcher.renew(&self.directory, |notice| tree::list(&self.directory, notice));
+        self.look_at_all(listing, blind)
+    }
+
+    fn look_at_all(&mut self, listing: io::Result<Listing>, blind: Option<(PathBuf, Errno)>) -> Batch {
+        let mut troubles: BTreeSet<_> =
+            blind.into_iter().map(|(path, error)| blind_report(&path, error)).collect();
+        let mut batch = Batch::default();
+        match listing {
+            Err(error) => drop(troubles.insert(unreadable_report(&self.directory, &error))),
+            Ok(Listing { files, unreadable }) => {
+                troubles.extend(unreadable.iter().map(|(path, error)| unreadable_report(path, error)));
+                let hidden =
+                    |path: &FileName| unreadable.iter().any(|(up, _)| Path::new(path).starts_with(up));
+                let gone = self.stamps.keys().filter(|path| !files.contains_key(*path) && !hidden(path));
+                let news =
+                    files.iter().filter(|(path, stamp)| self.stamps.get(*path) != Some(&Some(**stamp)));
+                let changed: Vec<_> = gone.chain(news.map(|(path, _)| path)).cloned().collect();
+                let news = self.read_files(changed.into_iter());
+                batch = self.store.apply(news);
+                if std::mem::replace(&mut self.lists, Lists::Given) == Lists::Pending {
+                    batch.events.push(Event::Listed);
+                }
+            }
+        }
+        batch.reports.extend(troubles.difference(&self.troubles).cloned());
+        self.troubles = troubles;
+        batch
+    }
+
+    fn read_files(&mut self, paths: impl Iterator<Item = FileName>) -> BTreeMap<FileName, FileNews> {
+        let mut all = BTreeMap::new();
+        for path in paths {
+            let (news, stamp) = match read_file(&path) {
+                Ok((text, stamp)) => (news_of(&path, &text), stamp),
+                Err(error) if is_gone(&error) => (FileNews::Gone, None),
+                Err(error) => (FileNews::Broken(unreadable_report(Path::new(&path), &error)), None),
+            };
+            match news {
+                FileNews::Gone => self.stamps.remove(&path),
+                FileNews::Says(_) | FileNews::Broken(_) => self.stamps.insert(path.clone(), stamp),
+            };
+            all.insert(path, news);
+        }
+        all
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        // Writing to an eventfd fails only when it counted beyond all bounds, and then it wakes as well.
+        let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
+        if let Some(thread) = self.thread.take() {
+            // A panic there was printed there.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A file's bytes, and which version of it they are, if that is sure.
+fn read_file(path: &FileName) -> io::Result<(Vec<u8>, Option<Stamp>)> {
+    // Opening a pipe or a device could block or do something.
+    if !fs::metadata(&**path)?.is_file() {
+        return Err(ErrorKind::NotFound.into());
+    }
+    let mut file = File::open(&**path)?;
+    let stamp = Stamp::of(&file.metadata()?);
+    let mut bytes = Vec::new();
+    file.by_ref().take(LARGEST_FILE + 1).read_to_end(&mut bytes)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > LARGEST_FILE) {
+        let message = format!("it is larger than {} MiB", LARGEST_FILE >> 20);
+        return Err(io::Error::new(ErrorKind::FileTooLarge, message));
+    }
+    Ok((bytes, Some(stamp).filter(|stamp| stamp.is_older_than(TICK))))
+}
+
+fn news_of(path: &FileName, bytes: &[u8]) -> FileNews {
+    let text = match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => return FileNews::Broken(encoding_report(path, bytes, error.valid_up_to())),
+    };
+    let syntax = Syntax::of(path.as_bytes()).unwrap_or(Syntax::Yaml);
+    match documents::read(syntax, text) {
+        Ok(statements) => FileNews::Says(statements),
+        Err(error) => FileNews::Broken(syntax_report(path, &error)),
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn syntax_report(path: &FileName, error: &SyntaxError) -> Report {
+    let path = Path::new(path).display();
+    let place = match error.at {
+        Some((line, column)) => format!("{path}:{line}:{column}"),
+        None => path.to_string(),
+    };
+    Report { place, message: format!("does not parse: {}", error.message) }
+}
+
+fn encoding_report(path: &FileName, bytes: &[u8], valid: usize) -> Report {
+    let line = 1 + bytes.iter().take(valid).filter(|byte| **byte == b'\n').count();
+    Report { place: format!("{}:{line}", Path::new(path).display()), message: "is not UTF-8".to_owned() }
+}
+
+fn unreadable_report(path: &Path, error: &io::Error) -> Report {
+    let message = format!("cannot be read, and what it gave is kept: {error}");
+    Report { place: path.display().to_string(), message }
+}
+
+fn blind_report(path: &Path, error: Errno) -> Report {
+    let message = format!("cannot be watched, and is looked at every second instead: {error}");
+    Report { place: path.display().to_string(), message }
+}
+
+#[cfg(test)]
+mod tests;
