@@ -86,12 +86,15 @@ fn words(text: &str) -> Vec<String> {
     words
 }
 
+/// Options whose value is free text, so that it may look like the beginning of a match.
+const FREE_TEXT: [&str; 5] = ["--comment", "--log-prefix", "--nflog-prefix", "--string", "--name"];
+
 /// Cuts the words where a match or the target begins.
 fn groups(words: &[String]) -> Vec<&[String]> {
     let begins = |index: usize| {
         let is_flag = |word: &String| word.starts_with('-') && !word.starts_with("--") && word.len() == 2;
         let negated = |index: usize| words.get(index).is_some_and(|word| word == "!");
-        let value_of_option = |index: usize| index > 0 && words[index - 1].starts_with("--");
+        let value_of_option = |index: usize| index > 0 && FREE_TEXT.contains(&words[index - 1].as_str());
         if negated(index) {
             words.get(index + 1).is_some_and(is_flag)
         } else {

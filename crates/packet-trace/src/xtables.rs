@@ -1,0 +1,277 @@
+//! What iptables rules do to a packet: they are followed as the kernel follows them, hook by hook.
+//!
+//! ```text
+//! pod, outside ─▶ nat PREROUTING ─▶ routing ─┬▶ filter INPUT
+//!                                            └▶ filter FORWARD ─▶ nat POSTROUTING
+//! node ─▶ nat OUTPUT ─▶ filter OUTPUT ─▶ nat POSTROUTING ─▶ (to itself: filter INPUT)
+//! ```
+//! Where chance or a memory of the kernel decides, both ways are followed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use kernel_state::xtables::{ChainName, Protocol, Rule, Table, Target, XtablesState};
+
+use crate::{Host, Next, Outcome, Packet, Puzzle, SeenAs, Sender};
+
+mod conditions;
+
+use conditions::{Holds, holds};
+
+/// The rules of one IP family.
+#[derive(Debug)]
+pub struct RuleReader<'a> {
+    chains: BTreeMap<(Table, ChainName), Vec<&'a Rule>>,
+    host: &'a Host,
+}
+
+/// A packet on its way.
+#[derive(Clone, Debug)]
+struct Walk<'a> {
+    source: IpAddr,
+    destination: SocketAddr,
+    protocol: Protocol,
+    interface: Option<&'a str>,
+    mark: u32,
+    /// Its destination was rewritten.
+    forwarded: bool,
+    masqueraded: bool,
+    /// Lists of recent clients that were asked, and those that it was put on.
+    asked: BTreeSet<ChainName>,
+    noted: BTreeSet<ChainName>,
+    /// How likely it is that a client that nobody knows goes this way.
+    share: f64,
+}
+
+/// Where a step of a walk ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// Behind a rule; the next one follows.
+    OfRule,
+    /// Behind a chain; the chain that jumped to it goes on.
+    OfChain,
+    Accepted,
+    Dropped,
+    Rejected,
+}
+
+type Ways<'a> = Vec<(Walk<'a>, End)>;
+
+/// No table of ours is deeper, and none branches more often.
+const DEEPEST: usize = 16;
+const MOST_WAYS: usize = 100_000;
+
+impl<'a> RuleReader<'a> {
+    /// Reads a state's rules.
+    pub fn new(state: &'a XtablesState, host: &'a Host) -> Self {
+        let mut chains: BTreeMap<_, Vec<&Rule>> = BTreeMap::new();
+        for (key, rules) in state.iter() {
+            chains.entry((key.table, key.chain)).or_default().extend(rules.iter());
+        }
+        Self { chains, host }
+    }
+
+    /// What happens to a packet.
+    pub fn outcome(&self, packet: &Packet) -> Result<Outcome, Puzzle> {
+        let mut ways = self.ways(packet)?.into_iter().map(|(walk, end)| outcome(&walk, end));
+        // A packet is never without a way: each hook hands on what it is given.
+        let first = ways.next().unwrap_or(Ok(Outcome::Untouched))?;
+        ways.try_fold(first, |before, way| joined(before, way?))
+    }
+
+    /// How likely each endpoint is to get the packet of a client that is not remembered.
+    pub fn shares(&self, packet: &Packet) -> Result<BTreeMap<SocketAddr, f64>, Puzzle> {
+        let mut shares = BTreeMap::new();
+        for (walk, _) in self.ways(packet)?.into_iter().filter(|(walk, _)| walk.forwarded) {
+            *shares.entry(walk.destination).or_default() += walk.share;
+        }
+        Ok(shares)
+    }
+
+    /// All ways that the packet may go.
+    fn ways(&self, packet: &Packet) -> Result<Ways<'a>, Puzzle> {
+        let walk = Walk {
+            source: packet.from.ip(),
+            destination: packet.to,
+            protocol: protocol(packet.protocol),
+            interface: self.host.interface_of(packet.from),
+            mark: 0,
+            forwarded: false,
+            masqueraded: false,
+            asked: BTreeSet::new(),
+            noted: BTreeSet::new(),
+            share: 1.0,
+        };
+        let is_node = matches!(packet.from, Sender::Node(_));
+        let entrance = if is_node { "OUTPUT" } else { "PREROUTING" };
+        let ways = self.hook(Table::Nat, entrance, vec![(walk, End::Accepted)])?;
+        let mut ended = Vec::new();
+        for way in ways {
+            let to_node = self.host.has(&way.0.destination.ip());
+            let hooks: &[(Table, &str)] = match (is_node, to_node) {
+                (true, false) => &[(Table::Filter, "OUTPUT"), (Table::Nat, "POSTROUTING")],
+                (true, true) => {
+                    &[(Table::Filter, "OUTPUT"), (Table::Nat, "POSTROUTING"), (Table::Filter, "INPUT")]
+                }
+                (false, true) => &[(Table::Filter, "INPUT")],
+                (false, false) => &[(Table::Filter, "FORWARD"), (Table::Nat, "POSTROUTING")],
+            };
+            let through = |ways, (table, chain): &(Table, &str)| self.hook(*table, chain, ways);
+            ended.extend(hooks.iter().try_fold(vec![way], through)?);
+        }
+        Ok(ended)
+    }
+
+    /// What is left of the ways after a hook: those that ended before it are as they were.
+    fn hook(&self, table: Table, chain: &str, ways: Ways<'a>) -> Result<Ways<'a>, Puzzle> {
+        let name = ChainName::new(chain).ok_or_else(|| Puzzle::Endless(chain.to_owned()))?;
+        let mut after = Vec::new();
+        for (mut walk, end) in ways {
+            if end != End::Accepted {
+                after.push((walk, end));
+                continue;
+            }
+            if chain == "INPUT" && walk.interface.is_none() {
+                walk.interface = Some("lo");
+            }
+            // The policy of built-in chains is to accept.
+            let policy = |end| if end == End::OfChain { End::Accepted } else { end };
+            let rules = self.chains.get(&(table, name)).map_or(&[][..], Vec::as_slice);
+            let ended = self.follow(table, name, rules, walk, 0)?;
+            after.extend(ended.into_iter().map(|(walk, end)| (walk, policy(end))));
+        }
+        Ok(after)
+    }
+
+    fn follow(
+        &self,
+        table: Table,
+        chain: ChainName,
+        rules: &[&Rule],
+        walk: Walk<'a>,
+        depth: usize,
+    ) -> Result<Ways<'a>, Puzzle> {
+        let mut ended: Ways<'a> = Vec::new();
+        let mut on_the_way = vec![walk];
+        for rule in rules {
+            let mut past = Vec::new();
+            for walk in on_the_way {
+                let (meets, misses) = self.split(walk, rule)?;
+                past.extend(misses);
+                let Some(walk) = meets else { continue };
+                let ways = self.target(table, rule, walk, depth)?;
+                let (next, out): (Ways<'a>, Ways<'a>) =
+                    ways.into_iter().partition(|way| way.1 == End::OfRule);
+                past.extend(next.into_iter().map(|(walk, _)| walk));
+                ended.extend(out);
+            }
+            on_the_way = past;
+            if ended.len() + on_the_way.len() > MOST_WAYS {
+                return Err(Puzzle::Endless(chain.to_string()));
+            }
+        }
+        ended.extend(on_the_way.into_iter().map(|walk| (walk, End::OfChain)));
+        Ok(ended)
+    }
+
+    /// The walk that meets a rule's conditions, and the one that does not.
+    fn split(&self, walk: Walk<'a>, rule: &Rule) -> Result<(Option<Walk<'a>>, Option<Walk<'a>>), Puzzle> {
+        Ok(match holds(rule, &walk, self.host)? {
+            Holds::Yes(walk) => (Some(walk), None),
+            Holds::No => (None, Some(walk)),
+            Holds::Maybe { met, missed } => (Some(met), Some(missed)),
+        })
+    }
+
+    fn target(
+        &self,
+        table: Table,
+        rule: &Rule,
+        mut walk: Walk<'a>,
+        depth: usize,
+    ) -> Result<Ways<'a>, Puzzle> {
+        let end = match &rule.target {
+            None => End::OfRule,
+            Some(Target::Jump(chain)) => return self.jump(table, *chain, walk, depth + 1),
+            Some(Target::Return) => End::OfChain,
+            Some(Target::Accept) => End::Accepted,
+            Some(Target::Drop) => End::Dropped,
+            Some(Target::Reject(_)) => End::Rejected,
+            Some(Target::Dnat(to)) => {
+                walk.destination = *to;
+                walk.forwarded = true;
+                End::Accepted
+            }
+            Some(Target::Masquerade(_)) => {
+                walk.masqueraded = true;
+                End::Accepted
+            }
+            Some(Target::OrMark(mark)) => {
+                walk.mark |= mark;
+                End::OfRule
+            }
+            Some(Target::XorMark(mark)) => {
+                walk.mark ^= mark;
+                End::OfRule
+            }
+            Some(Target::Other(_)) => return Err(Puzzle::UnknownRule(rule.to_string().trim().to_owned())),
+        };
+        Ok(vec![(walk, end)])
+    }
+
+    fn jump(&self, table: Table, chain: ChainName, walk: Walk<'a>, depth: usize) -> Result<Ways<'a>, Puzzle> {
+        if depth > DEEPEST {
+            return Err(Puzzle::Endless(chain.to_string()));
+        }
+        let rules = self
+            .chains
+            .get(&(table, chain))
+            .ok_or_else(|| Puzzle::NoSuchChain { table: table.name(), chain: chain.to_string() })?;
+        let ways = self.follow(table, chain, rules, walk, depth)?;
+        let back = |end| if end == End::OfChain { End::OfRule } else { end };
+        Ok(ways.into_iter().map(|(walk, end)| (walk, back(end))).collect())
+    }
+}
+
+/// What a walk came to.
+fn outcome(walk: &Walk<'_>, end: End) -> Result<Outcome, Puzzle> {
+    match (end, walk.forwarded, walk.masqueraded) {
+        (End::Dropped, ..) => Ok(Outcome::Dropped),
+        (End::Rejected, ..) => Ok(Outcome::Rejected),
+        (End::Accepted | End::OfChain | End::OfRule, false, false) => Ok(Outcome::Untouched),
+        (End::Accepted | End::OfChain | End::OfRule, false, true) => Err(Puzzle::MasqueradedOnly),
+        (End::Accepted | End::OfChain | End::OfRule, true, masqueraded) => {
+            let seen_as = if masqueraded { SeenAs::Node } else { SeenAs::Itself };
+            // It comes here again if it was put on a list that is asked before chance is.
+            let remembered = !walk.noted.is_empty() && walk.noted.is_subset(&walk.asked);
+            let next = if remembered { Next::Same } else { Next::Anywhere };
+            Ok(Outcome::Forwarded { to: BTreeMap::from([(walk.destination, seen_as)]), next })
+        }
+    }
+}
+
+/// Two ways that chance may choose between, as one outcome.
+fn joined(one: Outcome, other: Outcome) -> Result<Outcome, Puzzle> {
+    match (one, other) {
+        (Outcome::Forwarded { mut to, next }, Outcome::Forwarded { to: others, next: other_next })
+            if next == other_next
+                && others.iter().all(|(at, seen_as)| to.get(at).is_none_or(|known| known == seen_as)) =>
+        {
+            to.extend(others);
+            Ok(Outcome::Forwarded { to, next })
+        }
+        (one, other) if one == other => Ok(one),
+        (one, other) => Err(Puzzle::Mixed(format!("{one}; {other}"))),
+    }
+}
+
+fn protocol(protocol: service_plan::Protocol) -> Protocol {
+    match protocol {
+        service_plan::Protocol::Tcp => Protocol::Tcp,
+        service_plan::Protocol::Udp => Protocol::Udp,
+        service_plan::Protocol::Sctp => Protocol::Sctp,
+    }
+}
+
+#[cfg(test)]
+mod tests;
