@@ -6,6 +6,10 @@
 //! It is also the only library of the workspace with `unsafe` in it: one operation a block, each behind a
 //! wrapper that is safe to call.
 
+pub mod cgroup;
 pub mod link;
+pub mod namespaces;
 pub mod netlink;
 pub mod netns;
+pub mod process;
+pub mod sysctl;

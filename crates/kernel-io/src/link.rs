@@ -9,7 +9,7 @@
 //! let (node, pod) = (Netns::new()?, Netns::new()?);
 //! let (eth0, veth1) = Link::veth("eth0", &pod, "veth1", &node)?;
 //! eth0.add_address("10.0.0.2/24".parse()?)?.set_up()?;
-//! veth1.add_address("10.0.0.1/24".parse()?)?.set_up()?;
+//! veth1.add_address("10.0.0.1/24".parse()?)?.set_up()?.wait_running()?;
 //! eth0.add_route(&Route::default_via("10.0.0.1".parse()?))?;
 //! # Ok(()) }
 //! ```
@@ -24,6 +24,7 @@ pub use handle::Link;
 pub use route::Route;
 
 use std::fmt;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -57,6 +58,14 @@ pub enum LinkError {
         /// The name.
         name: String,
     },
+    /// The link was set up, but no packet would pass it.
+    #[error("link {name} does not run after {limit:?}; is its other end up?")]
+    NotRunning {
+        /// The name.
+        name: String,
+        /// How long it was waited for.
+        limit: Duration,
+    },
 }
 
 /// An Ethernet address.
@@ -70,7 +79,7 @@ pub struct LinkEntry {
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Whether it was set up.
+    /// Whether it was set up and runs.
     pub state: LinkState,
     /// Its Ethernet address, if it has one.
     pub mac: Option<Mac>,
@@ -82,13 +91,15 @@ pub struct LinkEntry {
     pub kind: Option<String>,
 }
 
-/// Whether a link was set up; not whether its other end is there.
+/// Whether a link was set up, and whether packets pass it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkState {
-    /// It was.
-    Up,
-    /// It was not.
+    /// It was not set up.
     Down,
+    /// It was set up, but what is sent is lost: the other end is down, or the kernel has not noticed it yet.
+    Up,
+    /// Packets pass.
+    Running,
 }
 
 /// An address as the kernel lists it.
@@ -126,7 +137,7 @@ impl LinkError {
                 source.errno(),
                 Some(Errno::NODEV | Errno::ADDRNOTAVAIL | Errno::SRCH | Errno::NOENT)
             ),
-            LinkError::Netns(_) | LinkError::Open(_) => false,
+            LinkError::Netns(_) | LinkError::Open(_) | LinkError::NotRunning { .. } => false,
         }
     }
 }

@@ -3,14 +3,13 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use thiserror::Error;
 
 use crate::link::{LinkError, Links};
+use crate::namespaces::{Namespace, NamespaceError, in_own_thread, unshare};
 
 /// A network namespace, held open by a descriptor: it lives as long as a clone of this value, a process or a
 /// socket lives in it, and has no name under /run/netns that could be left behind.
@@ -22,7 +21,7 @@ pub struct Netns(Arc<OwnedFd>);
 pub enum NetnsError {
     /// No new namespace could be made.
     #[error("make a network namespace")]
-    Create(#[source] io::Error),
+    Create(#[source] NamespaceError),
     /// The namespace of a thread or process could not be opened.
     #[error("open the network namespace {path}")]
     Open {
@@ -60,15 +59,14 @@ impl Netns {
     /// Makes a namespace.
     pub fn create(loopback: Loopback) -> Result<Self, NetnsError> {
         in_own_thread(|| {
-            unshare_network()?;
+            unshare(&[Namespace::Net]).map_err(NetnsError::Create)?;
             if loopback == Loopback::Up {
-                Links::here()
-                    .and_then(|mut links| links.set_up("lo"))
-                    .map_err(Box::new)
-                    .map_err(NetnsError::Loopback)?;
+                let up = Links::here().and_then(|mut links| links.set_up("lo"));
+                up.map_err(|error| NetnsError::Loopback(Box::new(error)))?;
             }
             Self::current()
         })
+        .map_err(NetnsError::Thread)?
     }
 
     /// The namespace of the calling thread.
@@ -93,6 +91,7 @@ impl Netns {
                 .map_err(|errno| NetnsError::Enter(errno.into()))?;
             Ok(work())
         })
+        .map_err(NetnsError::Thread)?
     }
 
     fn open(path: String) -> Result<Self, NetnsError> {
@@ -117,23 +116,6 @@ impl AsFd for Netns {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-#[expect(unsafe_code, reason = "unshare can take file descriptors from a thread; not with this flag")]
-fn unshare_network() -> Result<(), NetnsError> {
-    // SAFETY: the flag leaves the table of file descriptors shared.
-    unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.map_err(|errno| NetnsError::Create(errno.into()))
-}
-
-/// A thread that changes its namespaces is thrown away, never given back.
-fn in_own_thread<T: Send>(work: impl FnOnce() -> Result<T, NetnsError> + Send) -> Result<T, NetnsError> {
-    thread::scope(|scope| {
-        let worker = thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work);
-        match worker.map_err(NetnsError::Thread)?.join() {
-            Ok(result) => result,
-            Err(panic) => resume_unwind(panic),
-        }
-    })
 }
 
 #[cfg(test)]

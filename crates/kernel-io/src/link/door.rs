@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::route::{Kind, Reach};
-use super::{AddressEntry, LinkEntry, LinkError, Mac, Route, wire};
+use super::{AddressEntry, LinkEntry, LinkError, LinkState, Mac, Route, wire};
 use crate::netlink::{Message, NetlinkError, Protocol, Socket, flags};
 use crate::netns::Netns;
 
@@ -80,6 +82,19 @@ impl Links {
     /// Sets a link down.
     pub fn set_down(&mut self, name: &str) -> Result<(), LinkError> {
         self.set_flag(name, "set down link", 0)
+    }
+
+    /// Waits until packets pass a link; the kernel notices a little after both ends of a veth pair are up, and
+    /// what is sent before is lost and sent again only after a second.
+    pub fn wait_running(&mut self, name: &str, limit: Duration) -> Result<(), LinkError> {
+        let start = Instant::now();
+        while self.get(name)?.state != LinkState::Running {
+            if start.elapsed() > limit {
+                return Err(LinkError::NotRunning { name: name.to_owned(), limit });
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
     }
 
     /// Gives a link another name; most kernels want it down for that.

@@ -1,6 +1,7 @@
 //! A link by its namespace and name, for those who build networks by hand.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -58,6 +59,11 @@ impl Link {
     /// Sets it down.
     pub fn set_down(&self) -> Result<&Self, LinkError> {
         self.change(Links::set_down)
+    }
+
+    /// Waits until packets pass it: until its other end is up as well and the kernel has noticed.
+    pub fn wait_running(&self) -> Result<&Self, LinkError> {
+        self.change(|links, name| links.wait_running(name, Duration::from_secs(5)))
     }
 
     /// Gives it an address, with the route to its range; an IPv6 address is usable at once.

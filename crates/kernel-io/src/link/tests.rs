@@ -1,6 +1,7 @@
 //! Needs root: makes network namespaces, and nothing outside them.
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -29,9 +30,20 @@ fn a_veth_pair_carries_both_families_at_once() {
     eth0.add_address(net("10.0.0.2/24")).expect("v4").add_address(net("fd00::2/64")).expect("v6");
     veth1.add_address(net("10.0.0.1/24")).expect("v4").add_address(net("fd00::1/64")).expect("v6");
     eth0.set_up().expect("up");
-    veth1.set_up().expect("up");
+    veth1.set_up().expect("up").wait_running().expect("runs");
+    eth0.wait_running().expect("runs");
     connects(&pod, &node, "10.0.0.1:80");
     connects(&node, &pod, "[fd00::2]:80");
+}
+
+#[test]
+fn a_link_whose_other_end_is_down_does_not_run() {
+    let netns = Netns::new().expect("a namespace");
+    let (one, _two) = Link::veth("one", &netns, "two", &netns).expect("a pair");
+    one.set_up().expect("up");
+    let mut links = Links::of(&netns).expect("its links");
+    let error = links.wait_running("one", Duration::from_millis(20)).expect_err("never");
+    assert_eq!(error.to_string(), "link one does not run after 20ms; is its other end up?");
 }
 
 #[test]
@@ -58,6 +70,8 @@ fn a_routed_pod_needs_no_address_on_the_node() {
         .expect("a pair");
     in_pod.set_up("eth0").expect("up");
     on_node.set_up("veth1").expect("up");
+    in_pod.wait_running("eth0", Duration::from_secs(5)).expect("runs");
+    on_node.wait_running("veth1", Duration::from_secs(5)).expect("runs");
     in_pod.add_address("eth0", net("10.1.0.2/32")).expect("an address");
     in_pod.add_neighbour("eth0", ip("169.254.1.1"), node_mac).expect("a neighbour");
     in_pod.add_route(&Route::default_via(ip("169.254.1.1")).dev("eth0").on_link()).expect("a route");

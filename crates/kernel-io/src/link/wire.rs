@@ -19,6 +19,7 @@ pub(super) const RTM_DELROUTE: u16 = 25;
 pub(super) const RTM_NEWNEIGH: u16 = 28;
 
 pub(super) const IFF_UP: u32 = 0x1;
+pub(super) const IFF_RUNNING: u32 = 0x40;
 
 pub(super) const IFLA_ADDRESS: u16 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
@@ -105,11 +106,15 @@ pub(super) fn link(reply: Reply<'_>) -> Result<Option<LinkEntry>, Malformed> {
     }
     let (header, attributes) = reply.split::<16>()?;
     let [_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, ..] = *header;
-    let up = u32::from_ne_bytes([f0, f1, f2, f3]) & IFF_UP != 0;
+    let state = match u32::from_ne_bytes([f0, f1, f2, f3]) {
+        flags if flags & IFF_UP == 0 => LinkState::Down,
+        flags if flags & IFF_RUNNING == 0 => LinkState::Up,
+        _ => LinkState::Running,
+    };
     let mut entry = LinkEntry {
         index: u32::from_ne_bytes([i0, i1, i2, i3]),
         name: String::new(),
-        state: if up { LinkState::Up } else { LinkState::Down },
+        state,
         mac: None,
         mtu: 0,
         master: None,

@@ -33,6 +33,12 @@ pub enum Malformed {
         /// Bytes that its type has.
         want: usize,
     },
+    /// An error number that the kernel does not have.
+    #[error("{code} is no error number")]
+    Errno {
+        /// What stands there.
+        code: i32,
+    },
     /// An attribute that should be text and is not UTF-8.
     #[error("attribute {kind} is not text")]
     Text {

@@ -108,6 +108,13 @@ fn an_attribute_past_its_length_field_is_refused_before_it_is_sent() {
 }
 
 #[test]
+fn an_error_number_that_the_kernel_does_not_have_is_malformed() {
+    let mut bytes = NO_SUCH_LINK;
+    bytes[17] = 0;
+    assert!(matches!(refusal(&only(&bytes)), Err(Malformed::Errno { .. })));
+}
+
+#[test]
 fn wrong_sizes_are_told() {
     let attributes = [5, 0, 1, 0, 0xff, 0, 0, 0];
     let attribute = Attributes::new(&attributes).find(1).expect("well formed").expect("there");

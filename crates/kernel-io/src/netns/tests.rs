@@ -10,7 +10,7 @@ fn a_new_namespace_has_loopback_up_and_nothing_else() {
     let netns = Netns::new().expect("a namespace");
     let links = Links::of(&netns).and_then(|mut links| links.list()).expect("its links");
     assert_eq!(links.iter().map(|link| link.name.as_str()).collect::<Vec<_>>(), ["lo"]);
-    assert_eq!(links[0].state, LinkState::Up);
+    assert_eq!(links[0].state, LinkState::Running);
 }
 
 #[test]

@@ -1,0 +1,119 @@
+//! The layout of one tree is tested on a directory that looks like it; the other one, on this machine where it
+//! has it, as root.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{CgroupError, Cgroups};
+use crate::process::{Launch, Signal};
+
+/// A directory with the files that the kernel makes in each group of the one tree.
+fn fill(group: &Path) {
+    for (file, text) in [
+        ("cgroup.controllers", "cpu memory pids\n"),
+        ("cgroup.subtree_control", "pids\n"),
+        ("cgroup.procs", ""),
+        ("memory.max", "max\n"),
+        ("pids.max", "max\n"),
+    ] {
+        fs::create_dir_all(group).expect("made");
+        fs::write(group.join(file), text).expect("written");
+    }
+}
+
+fn one_tree() -> (tempfile::TempDir, Cgroups) {
+    let root = tempfile::tempdir().expect("a directory");
+    fill(root.path());
+    fill(&root.path().join("fairlead"));
+    fill(&root.path().join("fairlead/web"));
+    let cgroups = Cgroups::in_tree(root.path(), "0::/user.slice/session-1.scope\n").expect("a tree");
+    (root, cgroups)
+}
+
+#[test]
+fn one_tree_passes_its_controllers_down_and_takes_limits() {
+    let (root, cgroups) = one_tree();
+    let group = cgroups.create("fairlead/web").expect("a group");
+    group.limit_memory(64 << 20).expect("limited");
+    group.limit_pids(32).expect("limited");
+    group.add(77).expect("added");
+    let read = |file: &str| fs::read_to_string(root.path().join(file)).expect("read");
+    assert_eq!(read("cgroup.subtree_control"), "+memory"); // the kernel would add it to pids
+    assert_eq!(read("fairlead/web/memory.max"), "67108864");
+    assert!(read("fairlead/web/pids.max").starts_with("32"));
+    assert_eq!(group.pids().expect("listed"), [77]);
+}
+
+#[test]
+fn a_group_in_use_is_not_taken_over() {
+    let (root, cgroups) = one_tree();
+    fs::write(root.path().join("fairlead/web/cgroup.procs"), "12\n").expect("written");
+    let error = cgroups.create("fairlead/web").expect_err("in use");
+    assert!(matches!(error, CgroupError::InUse { .. }), "{error}");
+    assert!(root.path().join("fairlead/web").exists());
+}
+
+#[test]
+fn names_never_leave_the_tree() {
+    let (_root, cgroups) = one_tree();
+    for name in ["", "/", "../x", "a/../b", "/a"] {
+        assert!(matches!(cgroups.create(name), Err(CgroupError::Name { .. })), "{name}");
+    }
+}
+
+#[test]
+fn a_tree_without_controllers_is_told() {
+    let root = tempfile::tempdir().expect("a directory");
+    let error = Cgroups::in_tree(root.path(), "").expect_err("nothing there");
+    assert!(matches!(error, CgroupError::Absent { .. }));
+}
+
+#[test]
+fn trees_by_controller_are_used_below_our_own_place() {
+    let root = tempfile::tempdir().expect("a directory");
+    for group in ["memory", "memory/job/7", "pids"] {
+        fs::create_dir_all(root.path().join(group)).expect("made");
+        fs::write(root.path().join(group).join("cgroup.procs"), "").expect("written");
+    }
+    let own = "8:pids:/not/visible\n4:cpu,memory:/job/7\n0::/\n";
+    let cgroups = Cgroups::in_tree(root.path(), own).expect("trees");
+    let places: Vec<_> = cgroups.parents.values().cloned().collect();
+    assert_eq!(places, [root.path().join("memory/job/7"), root.path().join("pids")]);
+}
+
+#[test]
+fn a_missing_controller_is_named() {
+    let root = tempfile::tempdir().expect("a directory");
+    fs::create_dir(root.path().join("memory")).expect("made");
+    fs::create_dir_all(root.path().join("memory/web")).expect("made");
+    for file in ["memory/cgroup.procs", "memory/web/cgroup.procs"] {
+        fs::write(root.path().join(file), "").expect("written");
+    }
+    let group = Cgroups::in_tree(root.path(), "").and_then(|trees| trees.create("web")).expect("a group");
+    let error = group.limit_pids(5).expect_err("no controller");
+    assert_eq!(error.to_string(), "limit processes: the pids controller is not mounted");
+}
+
+#[test]
+fn a_real_group_limits_and_kills_what_is_started_in_it() {
+    let name = format!("fairlead-test-{}/web", std::process::id());
+    let group = Cgroups::detect().and_then(|cgroups| cgroups.create(&name)).expect("a group");
+    group.limit_memory(64 << 20).expect("limited");
+    group.limit_pids(2).expect("limited");
+    let mut shell = Command::new("sh");
+    // The shell and one sleep are two; a third is one too many.
+    shell.args(["-c", "sleep 60 & sleep 60 & wait"]).stderr(std::process::Stdio::null());
+    let launch = Launch::new(shell).in_cgroup(group.entrances().expect("opened")).dying_with_us();
+    let shell = launch.start().expect("started").process;
+    let status = shell.wait();
+    assert!(!status.success(), "the second fork is refused: {status}");
+    assert_eq!(group.pids().expect("listed").len(), 1, "the first sleep is still in it");
+    group.kill_all().expect("killed");
+    assert_eq!(group.pids().expect("listed"), []);
+    let path = group.path();
+    group.remove().expect("removed");
+    group.remove().expect("twice is no error");
+    assert!(!path.exists() && !path.parent().expect("a parent").exists());
+    shell.signal(Signal::KILL).expect("a signal to one that is gone is no error");
+}

@@ -1,0 +1,209 @@
+//! How a process is started.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, set_parent_process_death_signal, setsid};
+
+use super::{Process, ProcessError, Signal};
+use crate::namespaces::{Namespace, Namespaces, unshare};
+
+/// Enough for a keeper: it starts one process and waits.
+const KEEPER_STACK: usize = 256 * 1024;
+
+/// A program and the surroundings in which it is to be started.
+#[derive(Debug)]
+pub struct Launch {
+    command: Command,
+    join: Namespaces,
+    new: Vec<Namespace>,
+    before: Before,
+}
+
+/// A process that was started, and our ends of its pipes, if the command asked for pipes.
+#[derive(Debug)]
+pub struct Started {
+    /// The process.
+    pub process: Process,
+    /// Its standard input.
+    pub stdin: Option<ChildStdin>,
+    /// Its standard output.
+    pub stdout: Option<ChildStdout>,
+    /// Its standard error.
+    pub stderr: Option<ChildStderr>,
+}
+
+impl Launch {
+    /// This program, with arguments, environment and pipes as the command has them.
+    pub fn new(command: Command) -> Self {
+        Self { command, join: Namespaces::default(), new: Vec::new(), before: Before::default() }
+    }
+
+    /// In namespaces of its own. In a new PID namespace it is process 1, and its end ends all others there.
+    #[must_use]
+    pub fn in_new(mut self, kinds: &[Namespace]) -> Self {
+        self.new.extend_from_slice(kinds);
+        self
+    }
+
+    /// In namespaces that are there already.
+    #[must_use]
+    pub fn joining(mut self, namespaces: Namespaces) -> Self {
+        self.join = namespaces;
+        self
+    }
+
+    /// In a cgroup from its first instant; the files are what [`crate::cgroup::Cgroup::entrances`] gives.
+    #[must_use]
+    pub fn in_cgroup(mut self, entrances: Vec<File>) -> Self {
+        self.before.cgroups = entrances.into_iter().map(OwnedFd::from).collect();
+        self
+    }
+
+    /// With a /proc that shows its own PID namespace; needs a new mount namespace. Mounts made outside still
+    /// appear inside, never the other way round.
+    #[must_use]
+    pub fn with_own_proc(mut self) -> Self {
+        self.before.acts.push(Act::OwnProc);
+        self
+    }
+
+    /// In a session of its own, so that the keys of our terminal do not reach it.
+    #[must_use]
+    pub fn in_own_session(mut self) -> Self {
+        self.before.acts.push(Act::OwnSession);
+        self
+    }
+
+    /// Killed by the kernel when this whole process ends, however it ends.
+    #[must_use]
+    pub fn dying_with_us(mut self) -> Self {
+        self.before.acts.push(Act::DieWithUs);
+        self
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Result<Started, ProcessError> {
+        let program = self.program();
+        let keeper = |source| ProcessError::Keeper { program, source };
+        let (report, started) = mpsc::channel();
+        let thread = thread::Builder::new().name("keeper".to_owned()).stack_size(KEEPER_STACK);
+        match thread.spawn(move || self.keep(&report)) {
+            Ok(_) => started.recv().unwrap_or_else(|early| Err(keeper(io::Error::other(early)))),
+            Err(source) => Err(keeper(source)),
+        }
+    }
+
+    /// The keeper's life.
+    fn keep(self, report: &Sender<Result<Started, ProcessError>>) {
+        let (mut child, started) = match self.spawn() {
+            Ok(running) => running,
+            Err(error) => {
+                let _ = report.send(Err(error)); // whoever asked is gone; so is the process
+                return;
+            }
+        };
+        let process = started.process.clone();
+        let _ = report.send(Ok(started)); // whoever asked is gone; the process still must be reaped
+        // Waiting fails only if somebody else has reaped our child; then how it ended is not known.
+        process.set_ended(child.wait().unwrap_or_else(|_| ExitStatus::from_raw(0xff00)));
+    }
+
+    fn spawn(mut self) -> Result<(Child, Started), ProcessError> {
+        let program = self.program();
+        let prepared = self.join.enter().and_then(|()| unshare(&self.new));
+        prepared.map_err(|source| ProcessError::Namespaces { program: program.clone(), source })?;
+        self.before
+            .attach(&mut self.command)
+            .and_then(|()| self.command.spawn())
+            .and_then(held)
+            .map_err(|source| ProcessError::Start { program, source })
+    }
+
+    fn program(&self) -> String {
+        self.command.get_program().to_string_lossy().into_owned()
+    }
+}
+
+/// Takes hold of a child by a descriptor. It is ours and not yet reaped, so its number is its own.
+fn held(mut child: Child) -> io::Result<(Child, Started)> {
+    let pid = Pid::from_child(&child);
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(errno) => {
+            child.kill()?;
+            child.wait()?;
+            return Err(errno.into());
+        }
+    };
+    let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let process = Process::new(child.id(), pidfd);
+    Ok((child, Started { process, stdin, stdout, stderr }))
+}
+
+/// What the child does between fork and exec. Only system calls: another thread may have held the allocator's
+/// lock when it was forked.
+#[derive(Debug, Default)]
+struct Before {
+    acts: Vec<Act>,
+    cgroups: Vec<OwnedFd>,
+    us: Option<OwnedFd>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Act {
+    OwnProc,
+    OwnSession,
+    DieWithUs,
+}
+
+impl Before {
+    #[expect(unsafe_code, reason = "the only way to run something between fork and exec")]
+    fn attach(mut self, command: &mut Command) -> io::Result<()> {
+        if self.acts.contains(&Act::DieWithUs) {
+            self.us = Some(pidfd_open(getpid(), PidfdFlags::empty())?);
+        }
+        // SAFETY: `run` makes system calls alone and neither allocates nor takes a lock.
+        unsafe { command.pre_exec(move || self.run()) };
+        Ok(())
+    }
+
+    fn run(&self) -> io::Result<()> {
+        for cgroup in &self.cgroups {
+            rustix::io::write(cgroup, b"0")?;
+        }
+        for act in &self.acts {
+            match act {
+                Act::OwnProc => {
+                    mount_change(c"/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)?;
+                    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+                    mount(c"proc", c"/proc", c"proc", flags, None)?;
+                }
+                Act::OwnSession => drop(setsid()?),
+                Act::DieWithUs => {
+                    set_parent_process_death_signal(Some(Signal::KILL))?;
+                    self.still_has_parent()?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The parent may have died before the child asked to hear of it.
+    fn still_has_parent(&self) -> io::Result<()> {
+        let Some(us) = &self.us else { return Ok(()) };
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match poll(&mut [PollFd::new(us, PollFlags::IN)], Some(&now))? {
+            0 => Ok(()),
+            _ => Err(Errno::SRCH.into()),
+        }
+    }
+}
