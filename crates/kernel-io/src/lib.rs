@@ -13,3 +13,7 @@ pub mod netlink;
 pub mod netns;
 pub mod process;
 pub mod sysctl;
+mod target;
+pub mod xtables;
+
+pub use target::{Applied, ReadError, Refused, Target, WriteError};

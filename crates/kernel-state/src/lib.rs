@@ -22,11 +22,6 @@ pub trait Objects: Sized {
     /// Objects of a lower rank are put first and dropped last: what others refer to has the lower rank.
     fn rank(key: &Self::Key) -> u8;
 
-    /// Whether others rely on the object too, so that it is put but never dropped.
-    fn outlives_us(_key: &Self::Key) -> bool {
-        false
-    }
-
     /// Prints one object in the kernel tool's own syntax, a line a rule or element.
     fn print(key: &Self::Key, value: &Self::Value, out: &mut dyn Write) -> fmt::Result;
 

@@ -214,8 +214,7 @@ impl<O: Objects> Tracker<O> {
         let Some(entry) = self.entries.get(key) else { return };
         let settled = match (&entry.wanted, &entry.actual) {
             (_, Actual::AsWanted) | (None, Actual::Absent) => true,
-            (None, Actual::Other(_)) => O::outlives_us(key),
-            (Some(_), Actual::Absent | Actual::Other(_)) => false,
+            (None, Actual::Other(_)) | (Some(_), Actual::Absent | Actual::Other(_)) => false,
         };
         if settled {
             self.dirty.remove(key);

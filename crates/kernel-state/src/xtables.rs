@@ -18,7 +18,7 @@ mod parse;
 mod print;
 mod script;
 
-pub use layout::Layout;
+pub use layout::{GuardedChain, Layout};
 pub use parse::{SaveError, parse_save};
 pub use script::{Script, script};
 
@@ -65,7 +65,7 @@ pub struct Key {
 pub enum Part {
     /// The chain. Its rules, if it is wholly ours; if it is shared it has none of its own.
     Chain,
-    /// Rules that other programs of the same node write too, and rely on. Never dropped.
+    /// Rules that kubelet writes too, where there is one.
     Guard,
     /// Our jumps at the head of a built-in chain.
     Head,
@@ -375,10 +375,6 @@ impl Objects for Xtables {
             // The way in is opened last and closed first.
             Part::Guard | Part::Head => 2,
         }
-    }
-
-    fn outlives_us(key: &Key) -> bool {
-        key.part == Part::Guard || key.chain == Layout::guarded_chain()
     }
 
     fn print(key: &Key, value: &Rules, out: &mut dyn Write) -> fmt::Result {

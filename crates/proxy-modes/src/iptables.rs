@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use kernel_state::xtables::{
-    ChainName, Key, Layout, Match, Part, Probability, Protocol, RejectWith, Rule, Rules, Sense, SourcePorts,
+    ChainName, GuardedChain, Key, Layout, Match, Part, Probability, Protocol, RejectWith, Rule, Rules, Sense,
     Table, Target, Xtables, XtablesState,
 };
 use service_plan::{
@@ -24,8 +24,6 @@ mod skeleton;
 /// The mode, with what it depends on besides the plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Iptables {
-    /// How masquerade chooses source ports: fully random from iptables 1.6.2 on.
-    pub source_ports: SourcePorts,
     /// What happens to packets that the connection tracker calls invalid.
     pub invalid_packets: InvalidPackets,
 }
@@ -49,8 +47,8 @@ const MARK_MASQUERADE: &str = "KUBE-MARK-MASQ";
 
 impl Iptables {
     /// By which names a chain or rule is ours, also where a kube-proxy left it.
-    pub fn layout() -> Layout {
-        skeleton::layout()
+    pub fn layout(guarded_chain: GuardedChain) -> Layout {
+        skeleton::layout(guarded_chain)
     }
 }
 

@@ -1,1 +1,17 @@
-//! To be written.
+//! The conductor of `fairlead proxy`: the one place where source, plan, modes and kernel meet.
+//!
+//! ```text
+//! source ──▶ Facts ──▶ plan ──┬─▶ IPv4 writer: render, diff, write
+//!  (one thread owns these)    └─▶ IPv6 writer: render, diff, write
+//! ```
+
+mod conductor;
+mod config;
+mod families;
+mod knowledge;
+mod reconciler;
+mod writer;
+
+pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
+pub use config::{Config, ConfigError, DetectLocal, IptablesConfig};
+pub use reconciler::{Failure, Pass, Reconciler, Refusal};

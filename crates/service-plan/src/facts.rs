@@ -23,11 +23,21 @@ pub enum FactChange {
 }
 
 /// What a change touched, and hence what must be planned again.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Touched {
-    /// These Services alone; possibly none.
-    Services(BTreeSet<ServiceName>),
-    /// Every Service and the node itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// These Services, also those that are gone.
+    pub(crate) services: BTreeSet<ServiceName>,
+    /// Whether it is only they, or everything there is.
+    pub(crate) scope: Scope,
+}
+
+/// How far a change reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// To the Services that it names.
+    #[default]
+    Named,
+    /// To every Service, and the node itself.
     Everything,
 }
 
@@ -59,9 +69,10 @@ pub struct Service {
 }
 
 /// spec.type of a Service.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceKind {
     /// `ClusterIP`
+    #[default]
     ClusterIp,
     /// `NodePort`
     NodePort,
@@ -275,7 +286,7 @@ impl Facts {
             Some(service) => self.services.insert(name, service),
             None => self.services.remove(&name),
         };
-        Touched::Services(touched)
+        Touched::services(touched)
     }
 
     fn apply_slice(&mut self, name: SliceName, slice: Option<Arc<EndpointSlice>>) -> Touched {
@@ -295,35 +306,43 @@ impl Facts {
             self.owners.insert(name.clone(), slice.service.clone());
             self.slices.entry(slice.service.clone()).or_default().insert(name, slice);
         }
-        if same { Touched::nothing() } else { Touched::Services(touched) }
+        if same { Touched::nothing() } else { Touched::services(touched) }
     }
 }
 
 impl Touched {
     /// No Service, and not the node.
     pub fn nothing() -> Self {
-        Self::Services(BTreeSet::new())
+        Self::default()
+    }
+
+    /// Every Service, and the node itself.
+    pub fn everything() -> Self {
+        Self { services: BTreeSet::new(), scope: Scope::Everything }
+    }
+
+    /// These Services alone.
+    pub fn services(services: BTreeSet<ServiceName>) -> Self {
+        Self { services, scope: Scope::Named }
     }
 
     /// Whether there is nothing to plan.
     pub fn is_nothing(&self) -> bool {
-        matches!(self, Self::Services(services) if services.is_empty())
+        self.services.is_empty() && self.scope == Scope::Named
     }
 
     /// What both touched together.
     #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Services(mut services), Self::Services(others)) => {
-                services.extend(others);
-                Self::Services(services)
-            }
-            (Self::Everything, _) | (_, Self::Everything) => Self::Everything,
+    pub fn and(mut self, other: Self) -> Self {
+        self.services.extend(other.services);
+        if other.scope == Scope::Everything {
+            self.scope = Scope::Everything;
         }
+        self
     }
 
     fn everything_if(changed: bool) -> Self {
-        if changed { Self::Everything } else { Self::nothing() }
+        if changed { Self::everything() } else { Self::nothing() }
     }
 }
 

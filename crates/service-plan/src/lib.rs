@@ -9,12 +9,14 @@
 //! knows a Kubernetes type, a kernel object, a clock or a file.
 
 mod claims;
+mod decide;
 mod endpoints;
 mod facts;
 mod names;
 mod plan;
 mod print;
 
+pub use decide::plan;
 pub use facts::{
     EndpointSlice, FactChange, Facts, Health, Hints, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll,
     Node, NodePortSetting, Policy, Service, ServiceKind, ServicePort, Settings, SliceEndpoint, SlicePort,
@@ -23,5 +25,5 @@ pub use facts::{
 pub use names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, ServicePortName, SliceName};
 pub use plan::{
     Address, Endpoint, Entrance, HealthCheck, LocalPods, Locality, Masquerade, NodePlan, NodePortAddresses,
-    Plan, Pool, PoolName, Problem, ServicePlan, Source, Verdict, plan,
+    Plan, Pool, PoolName, Problem, ServicePlan, Source, Verdict,
 };

@@ -2,6 +2,9 @@
 
 use super::{ChainName, Key, Part, Rule, Rules, Table, Target};
 
+/// Chains that a running kubelet keeps, by which others know of it.
+const KUBELET_CHAINS: [&str; 2] = ["KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT"];
+
 /// Which chains are ours, and which of them are shared by several owners.
 #[derive(Clone, Debug)]
 pub struct Layout {
@@ -13,29 +16,51 @@ pub struct Layout {
     pub prefixes: Vec<&'static str>,
     /// Comment of the rules that stand last in a shared chain.
     pub tail_comment: &'static str,
-    /// Comment of our rule in the chain that other programs of the node write too.
+    /// Comment of our rule in the chain that kubelet writes too.
     pub guard_comment: &'static str,
+    /// Whose that chain is.
+    pub guarded_chain: GuardedChain,
+}
+
+/// Whose the chain is that kubelet writes too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuardedChain {
+    /// We want our rule in it, whoever else does.
+    Wanted,
+    /// We want nothing of it: it is a left-over to remove, unless a kubelet is there to rely on it.
+    Unwanted,
 }
 
 impl Layout {
-    /// The chain that other programs of the node write too: kubelet makes it and relies on it.
-    pub fn guarded_chain() -> ChainName {
+    /// The chain that kubelet makes too, with the same rule, and relies on.
+    pub fn guarded_chain_name() -> ChainName {
         ChainName::of("KUBE-FIREWALL")
     }
 
-    /// The objects of ours in one chain as it was read, with their contents.
+    /// The objects of ours among chains as they were read, with their contents.
     ///
     /// Foreign rules between ours in a built-in chain are not among them. In a chain of ours they are, as
     /// [`Part::Stray`].
-    pub fn objects(&self, table: Table, chain: ChainName, rules: Vec<Rule>) -> Vec<(Key, Rules)> {
+    pub fn objects(&self, chains: Vec<(Table, ChainName, Vec<Rule>)>) -> Vec<(Key, Rules)> {
+        let has_kubelet = chains.iter().any(|(_, chain, _)| KUBELET_CHAINS.contains(&chain.as_str()));
+        let is_left_alone = |key: &Key| {
+            let is_guarded = key.part == Part::Guard || key.chain == Self::guarded_chain_name();
+            is_guarded && has_kubelet && self.guarded_chain == GuardedChain::Unwanted
+        };
+        let objects =
+            chains.into_iter().flat_map(|(table, chain, rules)| self.chain_objects(table, chain, rules));
+        objects.filter(|(key, _)| !is_left_alone(key)).collect()
+    }
+
+    fn chain_objects(&self, table: Table, chain: ChainName, rules: Vec<Rule>) -> Vec<(Key, Rules)> {
         if self.is_whole(table, chain) {
             return vec![(Key::chain(table, chain), rules.into())];
         }
-        let is_shared = self.shared.contains(&(table, chain)) || chain == Self::guarded_chain();
+        let is_shared = self.shared.contains(&(table, chain)) || chain == Self::guarded_chain_name();
         let mut runs: Vec<(Part, Vec<Rule>)> = Vec::new();
         let mut places = std::collections::BTreeMap::new();
         for (position, rule) in rules.into_iter().enumerate() {
-            let part = if chain == Self::guarded_chain() {
+            let part = if chain == Self::guarded_chain_name() {
                 (rule.comment() == Some(self.guard_comment)).then_some(Part::Guard)
             } else if is_shared {
                 Some(self.part(&rule, position))
@@ -70,7 +95,7 @@ impl Layout {
     /// Whether a rule of a built-in chain is one of our jumps.
     fn jump_part(&self, table: Table, rule: &Rule) -> Option<Part> {
         let Some(Target::Jump(to)) = rule.target else { return None };
-        if to == Self::guarded_chain() {
+        if to == Self::guarded_chain_name() {
             return Some(Part::Guard);
         }
         let ours = self.shared.contains(&(table, to)) || self.is_whole(table, to);

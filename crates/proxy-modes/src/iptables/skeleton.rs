@@ -1,7 +1,8 @@
 //! What the iptables mode needs whatever Services there are: the shared chains, and the jumps to them.
 
 use kernel_state::xtables::{
-    ChainName, ConnectionStates, Key, Layout, Match, Part, Rule, Rules, Sense, Table, Target, XtablesState,
+    ChainName, ConnectionStates, GuardedChain, Key, Layout, Match, Part, Rule, Rules, Sense, SourcePorts,
+    Table, Target, XtablesState,
 };
 use service_plan::{LocalhostNodePorts, NodePlan};
 
@@ -80,7 +81,7 @@ impl Jump {
     }
 }
 
-pub(super) fn layout() -> Layout {
+pub(super) fn layout(guarded_chain: GuardedChain) -> Layout {
     let named = |(table, name): &(Table, &'static str)| (*table, ChainName::of(name));
     let canaries = Table::ALL.map(|table| (table, CANARY));
     let fixed = [(Table::Filter, FORWARD), (Table::Nat, POSTROUTING), (Table::Nat, MARK_MASQUERADE)];
@@ -91,6 +92,7 @@ pub(super) fn layout() -> Layout {
         prefixes: vec!["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", "KUBE-XLB-"],
         tail_comment: TAIL_COMMENT,
         guard_comment: GUARD_COMMENT,
+        guarded_chain,
     }
 }
 
@@ -104,7 +106,7 @@ pub(super) fn skeleton(mode: Iptables, node: &NodePlan) -> XtablesState {
         state.put(key, jumps.iter().map(Jump::rule).collect());
     }
     state.put(Key::chain(Table::Filter, ChainName::of(FORWARD)), forward_rules(mode, node));
-    state.put(Key::chain(Table::Nat, ChainName::of(POSTROUTING)), postrouting_rules(mode, node));
+    state.put(Key::chain(Table::Nat, ChainName::of(POSTROUTING)), postrouting_rules(node));
     state.put(
         Key::chain(Table::Nat, ChainName::of(MARK_MASQUERADE)),
         [Rule::new([], Target::OrMark(node.mark.0))].into(),
@@ -146,13 +148,13 @@ fn forward_rules(mode: Iptables, node: &NodePlan) -> Rules {
 }
 
 /// The mark is taken off again before masquerade, so that a packet which passes twice is not masqueraded twice.
-fn postrouting_rules(mode: Iptables, node: &NodePlan) -> Rules {
+fn postrouting_rules(node: &NodePlan) -> Rules {
     Rules::from([
         Rule::new([Match::Mark(Sense::Not, node.mark.0, node.mark.0)], Target::Return),
         Rule::new([], Target::XorMark(node.mark.0)),
         Rule::new(
             [Match::comment("kubernetes service traffic requiring SNAT")],
-            Target::Masquerade(mode.source_ports),
+            Target::Masquerade(SourcePorts::FullyRandom),
         ),
     ])
 }
@@ -171,7 +173,7 @@ fn guard_localhost(state: &mut XtablesState, node: &NodePlan) {
         ],
         Target::Drop,
     );
-    let chain = Layout::guarded_chain();
+    let chain = Layout::guarded_chain_name();
     state.put(Key::chain(Table::Filter, chain), Rules::from([]));
     state.put(Key::run(Table::Filter, chain, Part::Guard), [guard].into());
     for built_in in ["INPUT", "OUTPUT"] {

@@ -1,0 +1,33 @@
+//! Logs on stderr, as kube-proxy's flags ask for them.
+
+use std::io::{self, IsTerminal};
+
+use clap::ValueEnum;
+use tracing::level_filters::LevelFilter;
+
+/// `--logging-format`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A line for a person.
+    Text,
+    /// A JSON object a line.
+    Json,
+}
+
+/// Starts the logs. The verbosity is klog's: 4 and more is for debugging, 8 and more prints all.
+pub(crate) fn start(format: Format, verbosity: u8) {
+    let level = match verbosity {
+        0..=3 => LevelFilter::INFO,
+        4..=7 => LevelFilter::DEBUG,
+        8.. => LevelFilter::TRACE,
+    };
+    let logs = tracing_subscriber::fmt()
+        .with_writer(io::stderr)
+        .with_max_level(level)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    match format {
+        Format::Text => logs.init(),
+        Format::Json => logs.json().init(),
+    }
+}

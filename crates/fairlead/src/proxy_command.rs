@@ -1,0 +1,160 @@
+//! `fairlead proxy`: kube-proxy's flags, as far as the modes that exist depend on them, and our own.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::PathBuf;
+use std::sync::mpsc;
+use std::thread;
+
+use anyhow::Context;
+use clap::error::ErrorKind as UsageError;
+use clap::{ArgAction, Args};
+use proxy::{Config, DetectLocal, Input, IptablesConfig, ProxyError};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::logging::{self, Format};
+
+const EXAMPLES: &str = "\
+Examples:
+  Show the rules for a directory of Services and EndpointSlices (needs no root, touches nothing):
+    fairlead proxy --manifests examples/two-services --dry-run
+  Write them once:
+    fairlead proxy --manifests examples/two-services --once
+  Keep them in step with the files:
+    fairlead proxy --manifests examples/two-services --cluster-cidr 10.244.0.0/16
+  Remove them, and whatever a kube-proxy left:
+    fairlead proxy --cleanup";
+
+/// Makes Services work on this node, as kube-proxy does.
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
+pub(crate) struct ProxyCommand {
+    /// Directory of Services, EndpointSlices, Nodes and ServiceCIDRs as YAML or JSON, watched for changes.
+    #[arg(long, value_name = "DIR")]
+    manifests: Option<PathBuf>,
+
+    /// Bring the kernel to the plan and exit: 0, or 1 if something could not be written.
+    #[arg(long, requires = "manifests", conflicts_with_all = ["dry_run", "cleanup"])]
+    once: bool,
+
+    /// Print all rules in iptables-save's syntax, and write none.
+    #[arg(long, requires = "manifests", conflicts_with = "cleanup")]
+    dry_run: bool,
+
+    /// Remove all that this proxy or a kube-proxy left, and exit.
+    #[arg(long)]
+    cleanup: bool,
+
+    /// The mode: iptables. Blank means the same.
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
+    proxy_mode: String,
+
+    /// Name of this node, if it is not the host's.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    hostname_override: String,
+
+    /// Ranges of the pods' addresses, comma separated; traffic from elsewhere to cluster IPs is masqueraded.
+    #[arg(long, value_name = "CIDR", default_value = "", hide_default_value = true)]
+    cluster_cidr: String,
+
+    /// How local pods are told from the rest: ClusterCIDR, NodeCIDR, BridgeInterface or InterfaceNamePrefix.
+    #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
+    detect_local_mode: String,
+
+    /// The bridge of the local pods, for BridgeInterface.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pod_bridge_interface: String,
+
+    /// How the local pods' interfaces begin, for InterfaceNamePrefix.
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pod_interface_name_prefix: String,
+
+    /// Ranges of the addresses that node ports are served on, or "primary"; all local addresses if left out.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    nodeport_addresses: Vec<String>,
+
+    /// Masquerade all traffic to cluster IPs.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true")]
+    masquerade_all: bool,
+
+    /// The bit of the packet mark that asks for masquerade, 0 to 31.
+    #[arg(long, value_name = "BIT", default_value_t = 14, allow_negative_numbers = true)]
+    iptables_masquerade_bit: i64,
+
+    /// Serve node ports on 127.0.0.0/8 too.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = true, default_missing_value = "true")]
+    iptables_localhost_nodeports: bool,
+
+    /// Log verbosity: from 4 on each change is printed.
+    #[arg(short, long, value_name = "LEVEL", default_value_t = 0)]
+    v: u8,
+
+    /// Log format.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+    logging_format: Format,
+}
+
+impl ProxyCommand {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        logging::start(self.logging_format, self.v);
+        if self.cleanup {
+            return Ok(proxy::clean_up()?);
+        }
+        let Some(manifests) = self.manifests.clone() else {
+            let message =
+                "no source of Services: give --manifests DIR\n\nFor more information, try '--help'.\n";
+            crate::command().error(UsageError::MissingRequiredArgument, message).exit();
+        };
+        let input = Input { config: self.config(), manifests };
+        if self.dry_run {
+            return print(&input);
+        }
+        if self.once {
+            return Ok(proxy::once(&input)?);
+        }
+        Ok(proxy::serve(&input, stop_signals()?)?)
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            hostname_override: self.hostname_override.clone(),
+            mode: self.proxy_mode.clone(),
+            cluster_cidr: self.cluster_cidr.clone(),
+            detect_local_mode: self.detect_local_mode.clone(),
+            detect_local: DetectLocal {
+                bridge_interface: self.pod_bridge_interface.clone(),
+                interface_name_prefix: self.pod_interface_name_prefix.clone(),
+            },
+            node_port_addresses: self.nodeport_addresses.clone(),
+            iptables: IptablesConfig {
+                masquerade_bit: self.iptables_masquerade_bit,
+                masquerade_all: self.masquerade_all,
+                localhost_node_ports: self.iptables_localhost_nodeports,
+            },
+        }
+    }
+}
+
+/// Prints the dry run. A reader that has seen enough is no error.
+fn print(input: &Input) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match proxy::dry_run(input, &mut out).and_then(|()| Ok(out.flush()?)) {
+        Err(ProxyError::Io(error)) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// SIGTERM and SIGINT as messages.
+fn stop_signals() -> anyhow::Result<mpsc::Receiver<()>> {
+    let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot wait for signals")?;
+    let (sender, receiver) = mpsc::channel();
+    let work = move || {
+        // Nobody listens any more when the proxy has already ended.
+        let _unheard = signals.forever().try_for_each(|_| sender.send(()));
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(work).context("cannot wait for signals")?;
+    Ok(receiver)
+}

@@ -1,0 +1,59 @@
+//! A place that holds kernel objects of one vocabulary.
+
+use std::error::Error;
+
+use kernel_state::{Change, Objects};
+use thiserror::Error;
+
+/// The kernel, or what stands for it in a test: all objects of one vocabulary and family that are ours.
+pub trait Target<O: Objects> {
+    /// Reads all that is ours, also what an earlier process left.
+    fn read(&mut self, found: &mut dyn FnMut(O::Key, O::Value)) -> Result<(), ReadError>;
+
+    /// Writes changes, in as few transactions as the kernel allows.
+    fn write(&mut self, changes: &[Change<O>]) -> Result<(), WriteError>;
+}
+
+/// What is there could not be read.
+#[derive(Debug, Error)]
+#[error("cannot read what the kernel has: {source}")]
+pub struct ReadError {
+    /// Why not.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+/// Changes could not be written, or not all of them.
+#[derive(Debug, Error)]
+#[error("cannot write {}: {source}", subject(self.refused.as_ref()))]
+pub struct WriteError {
+    /// How far the write came.
+    pub applied: Applied,
+    /// Which change was refused, where that is known.
+    pub refused: Option<Refused>,
+    /// Why.
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+/// A change that was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// Its place among the changes that were to be written.
+    pub index: usize,
+    /// Its text, in the tool's syntax.
+    pub text: String,
+}
+
+/// How many changes of a failed write took effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// None.
+    Nothing,
+    /// So many, from the first on.
+    First(usize),
+    /// Nobody knows; it must be read again.
+    Unknown,
+}
+
+fn subject(refused: Option<&Refused>) -> &str {
+    refused.map_or("the changes", |refused| refused.text.as_str())
+}

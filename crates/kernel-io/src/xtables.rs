@@ -1,0 +1,250 @@
+//! iptables and ip6tables, through their own tools: `iptables-save` and `iptables-restore`.
+//!
+//! The tools speak to both kernel backends (nft and legacy); which one a host uses is its administrator's
+//! choice, and rules in the other one would be invisible to everybody else there.
+
+use std::error::Error;
+use std::io::{self, ErrorKind, Write};
+use std::process::{Command, ExitStatus, Output, Stdio};
+
+use kernel_state::Change;
+use kernel_state::xtables::{self, Key, Layout, Rules, parse_save, script};
+use thiserror::Error;
+
+use crate::target::{Applied, ReadError, Refused, Target, WriteError};
+
+/// An address family, by the tools that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    /// iptables
+    Iptables,
+    /// ip6tables
+    Ip6tables,
+}
+
+/// The tables of one family in the calling thread's network namespace.
+#[derive(Debug)]
+pub struct Xtables {
+    tool: Tool,
+    layout: Layout,
+}
+
+/// What `iptables --version` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version {
+    numbers: [u32; 3],
+}
+
+/// The tools cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Not installed.
+    #[error("cannot find {tool} on PATH; install the package iptables")]
+    Missing {
+        /// The program.
+        tool: String,
+    },
+    /// Older than what we rely on.
+    #[error("{tool} is version {found}; {} or newer is needed", Version::OLDEST)]
+    TooOld {
+        /// The program.
+        tool: String,
+        /// What it says it is.
+        found: Version,
+    },
+    /// The caller may not use it.
+    #[error(
+        "{tool}: permission denied; writing rules needs root or CAP_NET_ADMIN (and CAP_NET_RAW with legacy iptables)"
+    )]
+    Permission {
+        /// The program.
+        tool: String,
+    },
+    /// It fails.
+    #[error("{0}")]
+    Failed(#[from] ToolError),
+}
+
+/// A tool failed.
+#[derive(Debug, Error)]
+pub enum ToolError {
+    /// It could not be started.
+    #[error("cannot run {tool}: {source}")]
+    Start {
+        /// The program.
+        tool: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// It ended with an error.
+    #[error("{tool} failed ({status}): {message}")]
+    Status {
+        /// The program.
+        tool: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// What it said, in one line.
+        message: String,
+    },
+}
+
+impl Xtables {
+    /// Finds the tools and tries them. What is ours there is known by the layout.
+    pub fn open(tool: Tool, layout: Layout) -> Result<Self, OpenError> {
+        let name = tool.name();
+        let output = run(name, &["--version"], "").map_err(OpenError::from_tool)?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let version = Version::parse(&text).unwrap_or(Version { numbers: [0; 3] });
+        if version < Version::OLDEST {
+            return Err(OpenError::TooOld { tool: name.to_owned(), found: version });
+        }
+        run(name, &["-w", LOCK_SECONDS, "-t", "nat", "-S", "POSTROUTING"], "")
+            .map_err(OpenError::from_tool)?;
+        Ok(Self { tool, layout })
+    }
+
+    fn program(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.tool.name())
+    }
+}
+
+impl Target<xtables::Xtables> for Xtables {
+    fn read(&mut self, found: &mut dyn FnMut(Key, Rules)) -> Result<(), ReadError> {
+        let output =
+            run(&self.program("save"), &[], "").map_err(|source| ReadError { source: source.into() })?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let chains = parse_save(&text).map_err(|source| ReadError { source: source.into() })?;
+        for (key, rules) in self.layout.objects(chains) {
+            found(key, rules);
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, changes: &[Change<xtables::Xtables>]) -> Result<(), WriteError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let script = script(changes);
+        let options = ["-w", LOCK_SECONDS, "--noflush", "--counters"];
+        run(&self.program("restore"), &options, &script.text).map(drop).map_err(|source| {
+            let line = failed_line(&source);
+            let text = line.and_then(|line| script.text.lines().nth(line - 1));
+            let refused = line.and_then(|line| script.change_at(line)).zip(text);
+            WriteError {
+                applied: applied(&script.text, line),
+                refused: refused.map(|(index, text)| Refused { index, text: text.to_owned() }),
+                source: Box::<dyn Error + Send + Sync>::from(source),
+            }
+        })
+    }
+}
+
+/// How long the tools wait for one another.
+const LOCK_SECONDS: &str = "5";
+
+/// Each table is one transaction, in their order: what failed in the first table failed whole.
+fn applied(text: &str, failed_line: Option<usize>) -> Applied {
+    let first_commit = text.lines().position(|line| line == "COMMIT").map_or(0, |index| index + 1);
+    let is_only_table = first_commit == text.lines().count();
+    match failed_line {
+        Some(line) if line <= first_commit => Applied::Nothing,
+        None if is_only_table => Applied::Nothing,
+        Some(_) | None => Applied::Unknown,
+    }
+}
+
+/// The line of its input that a tool complains of: "line 12 failed", "line 12: …", "at line: 12".
+fn failed_line(error: &ToolError) -> Option<usize> {
+    let ToolError::Status { message, .. } = error else { return None };
+    message.match_indices("line").find_map(|(place, word)| {
+        let rest = message[place + word.len()..].trim_start_matches([':', ' ']);
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().ok().filter(|line| *line > 0)
+    })
+}
+
+fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output, ToolError> {
+    let start = |source| ToolError::Start { tool: program.to_owned(), source };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A tool that outlived us could write after the next process has read.
+    dies_with_its_parent(&mut command);
+    let mut child = command.spawn().map_err(start)?;
+    if let Some(mut stdin) = child.stdin.take() {
+        match stdin.write_all(input.as_bytes()) {
+            // It ended early; its status says why.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(start(error)),
+            Ok(()) | Err(_) => {}
+        }
+    }
+    let output = child.wait_with_output().map_err(start)?;
+    if output.status.success() {
+        return Ok(output);
+    }
+    let lines = String::from_utf8_lossy(&output.stderr);
+    let lines: Vec<&str> =
+        lines.lines().filter(|line| !line.starts_with("Try `") && !line.is_empty()).collect();
+    Err(ToolError::Status { tool: program.to_owned(), status: output.status, message: lines.join("; ") })
+}
+
+/// Lets the kernel end a child when the thread that started it ends.
+#[allow(unsafe_code, reason = "the only way to run something between fork and exec")]
+fn dies_with_its_parent(command: &mut Command) {
+    use std::os::unix::process::CommandExt;
+    let bind = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
+    // SAFETY: the closure makes one system call and touches no memory that another thread could hold locked.
+    unsafe {
+        command.pre_exec(bind);
+    }
+}
+
+impl Tool {
+    /// The program's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Ip6tables => "ip6tables",
+        }
+    }
+}
+
+impl OpenError {
+    fn from_tool(error: ToolError) -> Self {
+        match error {
+            ToolError::Start { tool, source } if source.kind() == ErrorKind::NotFound => {
+                Self::Missing { tool }
+            }
+            ToolError::Status { tool, message, .. }
+                if ["Permission denied", "Operation not permitted"]
+                    .iter()
+                    .any(|text| message.contains(text)) =>
+            {
+                Self::Permission { tool }
+            }
+            ToolError::Start { .. } | ToolError::Status { .. } => Self::Failed(error),
+        }
+    }
+}
+
+impl Version {
+    /// `-w` in iptables-restore and `--random-fully`, both of which we rely on, came with it (February 2018).
+    const OLDEST: Self = Self { numbers: [1, 6, 2] };
+
+    /// `iptables v1.8.9 (nf_tables)`
+    fn parse(text: &str) -> Option<Self> {
+        let word = text.split_whitespace().nth(1)?.strip_prefix('v')?;
+        let mut numbers = word.split('.').map(|number| number.parse().ok());
+        let mut next = || numbers.next().unwrap_or(Some(0));
+        Some(Self { numbers: [next()?, next()?, next()?] })
+    }
+}
+
+impl std::fmt::Display for Version {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [major, minor, patch] = self.numbers;
+        write!(out, "{major}.{minor}.{patch}")
+    }
+}
+
+#[cfg(test)]
+mod tests;

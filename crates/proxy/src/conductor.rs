@@ -1,0 +1,187 @@
+//! What `fairlead proxy` does: once, for show, or for as long as it runs.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+
+use kernel_io::xtables::OpenError;
+use proxy_modes::Mode;
+use service_plan::{Family, LocalhostNodePorts, Plan, Touched};
+use service_watch::{Batch, Manifests};
+use thiserror::Error;
+use tracing::info;
+
+use crate::config::{Config, ConfigError};
+use crate::families::{self, IptablesReconciler};
+use crate::knowledge::{Knowledge, Listed};
+use crate::writer;
+
+/// What the proxy is to work from.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// The configuration.
+    pub config: Config,
+    /// The directory of manifests.
+    pub manifests: PathBuf,
+}
+
+/// The proxy cannot do what it was asked to.
+#[derive(Debug, Error)]
+pub enum ProxyError {
+    /// A flag or field is wrong.
+    #[error("failed validate: {0}")]
+    Config(#[from] ConfigError),
+    /// The manifests cannot be read.
+    #[error(transparent)]
+    Manifests(#[from] service_watch::OpenError),
+    /// The manifests cannot be watched.
+    #[error(transparent)]
+    Watch(#[from] service_watch::WatchError),
+    /// The tools of the mode cannot be used.
+    #[error(transparent)]
+    Tools(#[from] OpenError),
+    /// The kernel was not brought to the plan.
+    #[error("{0} could not be written; see above")]
+    Unwritten(String),
+    /// A thread could not be started, or nothing could be printed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Prints the whole wanted state of both families. Touches nothing, and needs no privilege.
+pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError> {
+    let (mut knowledge, _) = read(input)?;
+    let mode = families::iptables_mode();
+    for (family, tool) in [(Family::V4, "iptables"), (Family::V6, "ip6tables")] {
+        let plan = knowledge.plan(&Touched::everything(), family);
+        let mut state = mode.skeleton(&plan.node);
+        let ports = plan.services.iter().flat_map(|(_, ports)| ports);
+        ports.for_each(|port| state.extend(mode.render(port, &plan.node)));
+        write!(out, "# {tool}\n{state}")?;
+    }
+    Ok(())
+}
+
+/// Brings the kernel to the plan, and ends.
+pub fn once(input: &Input) -> Result<(), ProxyError> {
+    let (mut knowledge, _) = read(input)?;
+    let mut unwritten = Vec::new();
+    for (family, mut reconciler) in families::open_iptables(knowledge.localhost_node_ports())? {
+        reconciler.want(&prepared(knowledge.plan(&Touched::everything(), family)));
+        if !writer::write(family, &mut reconciler).is_complete() {
+            unwritten.push(family.to_string());
+        }
+    }
+    whole(&unwritten)
+}
+
+/// Removes all that this proxy or a kube-proxy left, and nothing else.
+pub fn clean_up() -> Result<(), ProxyError> {
+    let mut unwritten = Vec::new();
+    for (family, mut reconciler) in families::open_iptables(LocalhostNodePorts::Ignore)? {
+        if !writer::write(family, &mut reconciler).is_complete() {
+            unwritten.push(family.to_string());
+        }
+    }
+    whole(&unwritten)
+}
+
+/// Keeps the kernel at the plan until told to stop. The rules stay.
+pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
+    let (mut knowledge, manifests) = read(input)?;
+    let families = families::open_iptables(knowledge.localhost_node_ports())?;
+    let (sender, messages) = mpsc::channel();
+    let _watching = manifests.watch(forward(sender.clone(), Message::Batch)?)?;
+    relay(stop, sender, |()| Message::Stop)?;
+    thread::scope(|scope| {
+        let mut writers = Vec::new();
+        for (family, reconciler) in families {
+            writers.push((family, start_writer(scope, family, reconciler)?));
+        }
+        send_plans(&mut knowledge, &Touched::everything(), &writers);
+        info!(services = knowledge.service_count(), "serving");
+        for message in messages {
+            match message {
+                Message::Batch(batch) => {
+                    let touched = knowledge.take(batch);
+                    if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
+                        send_plans(&mut knowledge, &touched, &writers);
+                    }
+                }
+                Message::Stop => break,
+            }
+        }
+        info!("stopping; the rules stay");
+        Ok(())
+    })
+}
+
+enum Message {
+    Batch(Batch),
+    Stop,
+}
+
+/// Reads the first full lists.
+fn read(input: &Input) -> Result<(Knowledge, Manifests), ProxyError> {
+    let settings = input.config.settings()?;
+    let node_name = input.config.node_name()?;
+    let mut manifests = Manifests::open(&input.manifests, &node_name)?;
+    let mut knowledge = Knowledge::new(settings, node_name);
+    knowledge.take(manifests.read());
+    Ok((knowledge, manifests))
+}
+
+fn send_plans(knowledge: &mut Knowledge, touched: &Touched, writers: &[(Family, Sender<Plan>)]) {
+    for (family, writer) in writers {
+        let plan = prepared(knowledge.plan(touched, *family));
+        // A writer ends only when its channel does.
+        writer.send(plan).expect("the writer lives as long as its channel");
+    }
+}
+
+/// Sees to what the plan needs of the kernel besides rules.
+fn prepared(plan: Plan) -> Plan {
+    if plan.node.localhost_node_ports == LocalhostNodePorts::Serve {
+        families::route_localhost();
+    }
+    plan
+}
+
+fn start_writer<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    family: Family,
+    reconciler: IptablesReconciler,
+) -> Result<Sender<Plan>, io::Error> {
+    let (sender, plans) = mpsc::channel();
+    let work = move || writer::write_plans(family, reconciler, &plans);
+    thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
+    Ok(sender)
+}
+
+/// A channel whose messages go on to another one, in that one's words.
+fn forward<T, U>(out: Sender<U>, word: fn(T) -> U) -> Result<Sender<T>, io::Error>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+{
+    let (sender, messages) = mpsc::channel();
+    relay(messages, out, word)?;
+    Ok(sender)
+}
+
+fn relay<T, U>(messages: Receiver<T>, out: Sender<U>, word: fn(T) -> U) -> Result<(), io::Error>
+where
+    T: Send + 'static,
+    U: Send + 'static,
+{
+    let work = move || {
+        // It ends when nobody sends any more, or nobody listens.
+        let _unheard = messages.into_iter().try_for_each(|message| out.send(word(message)));
+    };
+    thread::Builder::new().name("relay".to_owned()).spawn(work).map(drop)
+}
+
+fn whole(unwritten: &[String]) -> Result<(), ProxyError> {
+    if unwritten.is_empty() { Ok(()) } else { Err(ProxyError::Unwritten(unwritten.join(" and "))) }
+}

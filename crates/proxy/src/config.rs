@@ -1,0 +1,202 @@
+//! `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1), as far as the modes that exist depend on it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::Deserialize;
+use service_plan::{LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, NodePortSetting, Settings};
+use thiserror::Error;
+
+/// A configuration, with upstream's field names and defaults.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Config {
+    /// hostnameOverride
+    pub hostname_override: String,
+    /// mode: iptables, or empty for the same
+    pub mode: String,
+    /// clusterCIDR, comma separated
+    #[serde(rename = "clusterCIDR")]
+    pub cluster_cidr: String,
+    /// detectLocalMode
+    pub detect_local_mode: String,
+    /// detectLocal
+    pub detect_local: DetectLocal,
+    /// nodePortAddresses: ranges, or `primary` alone
+    pub node_port_addresses: Vec<String>,
+    /// iptables
+    pub iptables: IptablesConfig,
+}
+
+/// detectLocal
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DetectLocal {
+    /// bridgeInterface
+    pub bridge_interface: String,
+    /// interfaceNamePrefix
+    pub interface_name_prefix: String,
+}
+
+/// The iptables block.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IptablesConfig {
+    /// masqueradeBit
+    pub masquerade_bit: i64,
+    /// masqueradeAll
+    pub masquerade_all: bool,
+    /// localhostNodePorts
+    pub localhost_node_ports: bool,
+}
+
+/// A configuration that cannot be used; names the field.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// Not YAML, or a field of another type.
+    #[error("KubeProxyConfiguration: {0}")]
+    Syntax(String),
+    /// A field has a value that it cannot have.
+    #[error("{field}: invalid value {value:?}: {reason}")]
+    Field {
+        /// Its path.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+}
+
+/// How long after a write the next one waits, so that changes of a burst are written together.
+pub(crate) const MIN_SYNC_PERIOD: Duration = Duration::from_millis(100);
+
+impl Default for IptablesConfig {
+    fn default() -> Self {
+        Self { masquerade_bit: 14, masquerade_all: false, localhost_node_ports: true }
+    }
+}
+
+impl Config {
+    /// Reads a configuration. Fields that no mode here depends on are passed over.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))
+    }
+
+    /// The configuration, checked and in the plan's terms.
+    pub fn settings(&self) -> Result<Settings, ConfigError> {
+        if !matches!(self.mode.as_str(), "" | "iptables") {
+            let reason = "must be iptables or blank; the other modes are not built yet";
+            return Err(ConfigError::Field { field: "Mode.ProxyMode", value: self.mode.clone(), reason });
+        }
+        Ok(Settings {
+            masquerade_all: if self.iptables.masquerade_all { MasqueradeAll::Yes } else { MasqueradeAll::No },
+            mark: self.mark()?,
+            local_pods: self.local_pods()?,
+            node_ports: self.node_ports()?,
+            localhost_node_ports: if self.iptables.localhost_node_ports {
+                LocalhostNodePorts::Serve
+            } else {
+                LocalhostNodePorts::Ignore
+            },
+        })
+    }
+
+    fn mark(&self) -> Result<Mark, ConfigError> {
+        let bit = u32::try_from(self.iptables.masquerade_bit).ok().filter(|bit| *bit < 32);
+        bit.map(|bit| Mark(1 << bit)).ok_or_else(|| ConfigError::Field {
+            field: "KubeProxyIPTablesConfiguration.MasqueradeBit",
+            value: self.iptables.masquerade_bit.to_string(),
+            reason: "must be within the range [0, 31]",
+        })
+    }
+
+    fn local_pods(&self) -> Result<LocalPodsSetting, ConfigError> {
+        match self.detect_local_mode.as_str() {
+            "" | "ClusterCIDR" => Ok(LocalPodsSetting::Ranges(self.cluster_ranges()?)),
+            "NodeCIDR" => Ok(LocalPodsSetting::NodeRanges),
+            "BridgeInterface" => {
+                let name = &self.detect_local.bridge_interface;
+                interface("DetectLocalConfiguration.InterfaceName", name).map(LocalPodsSetting::Interface)
+            }
+            "InterfaceNamePrefix" => {
+                let prefix = &self.detect_local.interface_name_prefix;
+                interface("DetectLocalConfiguration.InterfacePrefix", prefix)
+                    .map(LocalPodsSetting::InterfacePrefix)
+            }
+            other => Err(ConfigError::Field {
+                field: "DetectLocalMode",
+                value: other.to_owned(),
+                reason: "must be ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix or blank",
+            }),
+        }
+    }
+
+    fn cluster_ranges(&self) -> Result<Vec<IpNet>, ConfigError> {
+        let texts: Vec<&str> =
+            self.cluster_cidr.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
+        let error = |value: &str, reason| ConfigError::Field {
+            field: "DetectLocalConfiguration.ClusterCIDRs",
+            value: value.to_owned(),
+            reason,
+        };
+        let ranges = texts
+            .iter()
+            .map(|text| {
+                text.parse::<IpNet>()
+                    .map(|range| range.trunc())
+                    .map_err(|_| error(text, "must be a valid CIDR"))
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_ipv4 = |range: &IpNet| range.addr().is_ipv4();
+        match ranges.as_slice() {
+            [] | [_] => Ok(ranges),
+            [one, other] if is_ipv4(one) != is_ipv4(other) => Ok(ranges),
+            [_, _] => Err(error(&self.cluster_cidr, "two CIDRs must be of different IP families")),
+            _ => Err(error(&self.cluster_cidr, "only one CIDR, or one of each IP family")),
+        }
+    }
+
+    fn node_ports(&self) -> Result<NodePortSetting, ConfigError> {
+        let error = |value: &str, reason| ConfigError::Field {
+            field: "NodePortAddresses",
+            value: value.to_owned(),
+            reason,
+        };
+        if self.node_port_addresses == ["primary"] {
+            return Ok(NodePortSetting::Primary);
+        }
+        let range = |text: &String| {
+            if text == "primary" {
+                return Err(error(text, "can't use both 'primary' and CIDRs"));
+            }
+            text.parse::<IpNet>().map_err(|_| error(text, "must be a valid CIDR"))
+        };
+        self.node_port_addresses.iter().map(range).collect::<Result<_, _>>().map(NodePortSetting::Ranges)
+    }
+
+    /// The name of this node: the override, or the host's own; trimmed and in lower case.
+    pub fn node_name(&self) -> Result<Arc<str>, ConfigError> {
+        let host = rustix::system::uname();
+        let name = match self.hostname_override.trim() {
+            "" => host.nodename().to_string_lossy().trim().to_lowercase(),
+            name => name.to_lowercase(),
+        };
+        if name.is_empty() {
+            let reason = "the host has no name; give one with --hostname-override";
+            return Err(ConfigError::Field { field: "HostnameOverride", value: name, reason });
+        }
+        Ok(name.into())
+    }
+}
+
+fn interface(field: &'static str, name: &str) -> Result<Arc<str>, ConfigError> {
+    if name.is_empty() {
+        return Err(ConfigError::Field { field, value: String::new(), reason: "must not be empty" });
+    }
+    Ok(name.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,126 @@
+//! What is known: the source's events as facts, this node's own addresses, and the problems already told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kernel_io::link::{AddressScope, Links};
+use service_plan::{
+    FactChange, Facts, Family, LocalhostNodePorts, Node, Plan, Problem, ServiceName, Settings, Touched, plan,
+};
+use service_watch::{Batch, Event, NodeObject};
+use tracing::warn;
+
+/// The facts, and what else one thread must remember between two batches.
+pub(crate) struct Knowledge {
+    facts: Facts,
+    /// This node as far as it is known without its Node object.
+    bare_node: Node,
+    listed: Listed,
+    told: BTreeMap<Family, BTreeSet<Problem>>,
+}
+
+/// Whether the first full lists are in. Nothing is written before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Listed {
+    Yes,
+    NotYet,
+}
+
+impl Knowledge {
+    pub(crate) fn new(settings: Settings, node_name: Arc<str>) -> Self {
+        let bare_node = bare_node(node_name);
+        Self {
+            facts: Facts::new(settings, bare_node.clone()),
+            bare_node,
+            listed: Listed::NotYet,
+            told: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a batch in and tells its problems. Answers what it touched.
+    pub(crate) fn take(&mut self, batch: Batch) -> Touched {
+        for report in &batch.reports {
+            warn!(place = %report.place, "{}", report.message);
+        }
+        let touched = |touched: Touched, event| touched.and(self.take_event(event));
+        batch.events.into_iter().fold(Touched::nothing(), touched)
+    }
+
+    pub(crate) fn listed(&self) -> Listed {
+        self.listed
+    }
+
+    pub(crate) fn service_count(&self) -> usize {
+        self.facts.service_count()
+    }
+
+    /// Whether node ports are served on localhost, which only IPv4 can.
+    pub(crate) fn localhost_node_ports(&self) -> LocalhostNodePorts {
+        let (plan, _) = plan(&self.facts, &Touched::nothing(), Family::V4);
+        plan.node.localhost_node_ports
+    }
+
+    /// Plans one family, and tells the problems that are new.
+    pub(crate) fn plan(&mut self, touched: &Touched, family: Family) -> Plan {
+        let (plan, problems) = plan(&self.facts, touched, family);
+        let planned: BTreeSet<&ServiceName> = plan.services.iter().map(|(name, _)| name).collect();
+        let told = self.told.entry(family).or_default();
+        let before = std::mem::take(told);
+        told.extend(before.iter().filter(|problem| !planned.contains(problem.service())).cloned());
+        for problem in problems {
+            if !before.contains(&problem) {
+                warn!(%family, "{problem}");
+            }
+            told.insert(problem);
+        }
+        plan
+    }
+
+    fn take_event(&mut self, event: Event) -> Touched {
+        let change = match event {
+            Event::Service(name, service) => FactChange::Service(name, service),
+            Event::EndpointSlice(name, slice) => FactChange::EndpointSlice(name, slice),
+            Event::Node(object) => FactChange::Node(self.node(object)),
+            Event::ServiceRanges(ranges) => FactChange::ServiceRanges(ranges),
+            Event::Listed => {
+                self.listed = Listed::Yes;
+                return Touched::everything();
+            }
+        };
+        self.facts.apply(change)
+    }
+
+    fn node(&self, object: Option<NodeObject>) -> Node {
+        let mut node = self.bare_node.clone();
+        if let Some(object) = object {
+            node.zone = object.zone;
+            node.pod_ranges = object.pod_ranges;
+            if !object.ips.is_empty() {
+                node.ips = object.ips;
+            }
+        }
+        node
+    }
+}
+
+/// What the interfaces tell. Its own address of a family is the first one that others can reach.
+fn bare_node(name: Arc<str>) -> Node {
+    let addresses = Links::here().and_then(|mut links| links.addresses()).unwrap_or_else(|error| {
+        warn!(%error, "this node's addresses are not known");
+        Vec::new()
+    });
+    let reachable: Vec<IpAddr> = addresses
+        .iter()
+        .filter(|address| address.scope == AddressScope::Global)
+        .map(|address| address.address.addr())
+        .collect();
+    let first = |family: Family| reachable.iter().copied().find(|ip| family.has(ip));
+    Node {
+        name,
+        zone: Arc::from(""),
+        ips: Family::BOTH.into_iter().filter_map(first).collect(),
+        interface_addresses: addresses.iter().map(|address| address.address.addr()).collect(),
+        pod_ranges: Vec::new(),
+    }
+}

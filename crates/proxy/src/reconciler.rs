@@ -1,0 +1,198 @@
+//! One mode, one target, one tracker, one IP family: where plan, render, diff and write meet.
+
+use std::sync::Arc;
+
+use kernel_io::{Applied, Target, WriteError};
+use kernel_state::{Change, Objects, Owner, Retried, State, Tracker};
+use proxy_modes::Mode;
+use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
+
+/// Brings the kernel's state of one family to the plan.
+pub struct Reconciler<M: Mode, T> {
+    mode: M,
+    target: T,
+    tracker: Tracker<M::Objects>,
+    node: Option<Arc<NodePlan>>,
+    reading: Reading,
+}
+
+/// What one pass came to.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// Objects made or replaced.
+    pub puts: usize,
+    /// Objects removed.
+    pub drops: usize,
+    /// What was refused, and why: nothing else of that owner was written either.
+    pub refused: Vec<Refusal>,
+    /// Why the pass ended early.
+    pub failure: Option<Failure>,
+}
+
+/// An owner whose objects the kernel does not take.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Who wanted the object; nobody, if it is only to be removed.
+    pub owners: Vec<Owner>,
+    /// What was refused, and why.
+    pub error: WriteError,
+}
+
+/// Why a pass ended before the kernel was as planned.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// What is there could not be read.
+    #[error(transparent)]
+    Read(#[from] kernel_io::ReadError),
+    /// The changes could not be written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+/// Whether what was last read still tells what the kernel has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reading {
+    /// It was read, and everything since was written by us.
+    Current,
+    /// It must be read first.
+    Stale,
+}
+
+impl Pass {
+    /// Whether the kernel is as planned.
+    pub fn is_complete(&self) -> bool {
+        self.failure.is_none() && self.refused.is_empty()
+    }
+}
+
+impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
+    /// Nothing wanted, and nothing known of the kernel yet.
+    pub fn new(mode: M, target: T) -> Self {
+        Self { mode, target, tracker: Tracker::new(), node: None, reading: Reading::Stale }
+    }
+
+    /// Takes a plan in: what it does not name stays as it was planned before.
+    pub fn want(&mut self, plan: &Plan) {
+        if self.node.as_ref() != Some(&plan.node) {
+            self.tracker.want(&skeleton_owner(), self.mode.skeleton(&plan.node));
+            self.node = Some(Arc::clone(&plan.node));
+        }
+        for (name, ports) in &plan.services {
+            self.tracker.want(&service_owner(name), self.fragment(ports, &plan.node));
+        }
+    }
+
+    /// Brings the kernel to what is wanted, as far as it lets us.
+    pub fn write(&mut self) -> Pass {
+        let mut pass = Pass::default();
+        loop {
+            let read_now = self.reading == Reading::Stale;
+            if let Err(error) = self.read_if_stale() {
+                pass.failure = Some(error.into());
+                return pass;
+            }
+            let changes = self.tracker.pending(usize::MAX);
+            if changes.is_empty() {
+                return pass;
+            }
+            match self.target.write(&changes) {
+                Ok(()) => self.note(&changes, &mut pass),
+                Err(error) => {
+                    self.note(&changes[..applied(&error)], &mut pass);
+                    self.reading = Reading::Stale;
+                    // What we believed may be wrong, so the first failure only makes us read.
+                    if read_now && let Some(failure) = self.set_aside(error, &changes, &mut pass) {
+                        pass.failure = Some(failure.into());
+                        return pass;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries again what was refused.
+    pub fn try_again(&mut self) -> Retried {
+        self.tracker.try_again()
+    }
+
+    /// Reads the kernel's state before the next write, since somebody else may have changed it.
+    pub fn distrust(&mut self) {
+        self.reading = Reading::Stale;
+    }
+
+    /// The whole wanted state.
+    pub fn wanted(&self) -> State<M::Objects> {
+        self.tracker.wanted()
+    }
+
+    fn fragment(&self, ports: &[ServicePlan], node: &NodePlan) -> State<M::Objects> {
+        let mut fragment = State::new();
+        for plan in ports {
+            fragment.extend(self.mode.render(plan, node));
+        }
+        fragment
+    }
+
+    fn read_if_stale(&mut self) -> Result<(), kernel_io::ReadError> {
+        if self.reading == Reading::Stale {
+            self.tracker.begin_reading();
+            let tracker = &mut self.tracker;
+            self.target.read(&mut |key, value| tracker.found(&key, value))?;
+            self.reading = Reading::Current;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, changes: &[Change<M::Objects>], pass: &mut Pass) {
+        self.tracker.applied(changes);
+        let puts = changes.iter().filter(|change| matches!(change, Change::Put { .. })).count();
+        pass.puts += puts;
+        pass.drops += changes.len() - puts;
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            let mut text = String::new();
+            <M::Objects as Objects>::print_changes(changes, &mut text)
+                .expect("writing to a String cannot fail");
+            text.lines().for_each(|line| tracing::debug!(line, "written"));
+        }
+    }
+
+    /// Holds a refused object's owners back, so that the rest can be written. Gives the error back where that
+    /// does not help: nobody knows what was refused, or nothing can be served without it.
+    fn set_aside(
+        &mut self,
+        error: WriteError,
+        changes: &[Change<M::Objects>],
+        pass: &mut Pass,
+    ) -> Option<WriteError> {
+        let Some(change) = error.refused.as_ref().and_then(|refused| changes.get(refused.index)) else {
+            return Some(error);
+        };
+        let owners = self.tracker.refused(change.key());
+        if owners.contains(&skeleton_owner()) {
+            return Some(error);
+        }
+        pass.refused.push(Refusal { owners, error });
+        None
+    }
+}
+
+fn applied(error: &WriteError) -> usize {
+    match error.applied {
+        Applied::First(count) => count,
+        Applied::Nothing | Applied::Unknown => 0,
+    }
+}
+
+/// What all Services stand on is written first.
+fn skeleton_owner() -> Owner {
+    Owner::new(0, "skeleton")
+}
+
+/// The API server's own Service comes before the others, since everybody on the node waits for it.
+fn service_owner(name: &ServiceName) -> Owner {
+    let is_api_server = &*name.namespace == "default" && &*name.name == "kubernetes";
+    Owner::new(if is_api_server { 1 } else { 2 }, &name.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! One family's writer: a thread that takes plans and keeps at it until the kernel has them.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use kernel_io::Target;
+use proxy_modes::Mode;
+use service_plan::{Family, Plan};
+use tracing::{debug, error, info};
+
+use crate::config::MIN_SYNC_PERIOD;
+use crate::reconciler::{Pass, Reconciler};
+
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Writes plans as they come, those of a burst together, until no more can come.
+pub(crate) fn write_plans<M, T>(family: Family, mut reconciler: Reconciler<M, T>, plans: &Receiver<Plan>)
+where
+    M: Mode,
+    T: Target<M::Objects>,
+{
+    let mut retry: Option<Duration> = None;
+    loop {
+        let plan = match retry {
+            None => plans.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(delay) => plans.recv_timeout(delay),
+        };
+        match plan {
+            Ok(plan) => reconciler.want(&plan),
+            Err(RecvTimeoutError::Timeout) => {
+                reconciler.try_again();
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+        for plan in plans.try_iter() {
+            reconciler.want(&plan);
+        }
+        let pass = write(family, &mut reconciler);
+        retry = if pass.is_complete() {
+            None
+        } else {
+            Some(retry.map_or(FIRST_RETRY, |delay| (delay * 2).min(LAST_RETRY)))
+        };
+        thread::sleep(MIN_SYNC_PERIOD);
+    }
+}
+
+/// One pass, and what is to be said of it.
+pub(crate) fn write<M, T>(family: Family, reconciler: &mut Reconciler<M, T>) -> Pass
+where
+    M: Mode,
+    T: Target<M::Objects>,
+{
+    let span = tracing::info_span!("pass", %family);
+    let _entered = span.enter();
+    let start = Instant::now();
+    let pass = reconciler.write();
+    let took = start.elapsed();
+    for refusal in &pass.refused {
+        let owners: Vec<&str> = refusal.owners.iter().map(|owner| &*owner.name).collect();
+        error!(owners = owners.join(" "), reason = %refusal.error, "refused; its owner stays as it was, the rest is written");
+    }
+    match &pass.failure {
+        Some(failure) => error!(reason = %failure, "the kernel is not as planned, to be tried again"),
+        None if pass.puts + pass.drops == 0 => debug!(?took, "the kernel is as planned already"),
+        None => info!(puts = pass.puts, drops = pass.drops, ?took, "kernel brought to plan"),
+    }
+    pass
+}
