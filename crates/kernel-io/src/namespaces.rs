@@ -55,6 +55,14 @@ pub enum NamespaceError {
     /// New ones could not be made.
     #[error("make new namespaces")]
     Create(#[source] io::Error),
+    /// The host name could not be set.
+    #[error("set the host name to {name:?}")]
+    Hostname {
+        /// The name that was refused.
+        name: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// The thread that should have entered them could not be started.
     #[error("start a thread for a namespace")]
     Thread(#[source] io::Error),
@@ -85,6 +93,16 @@ impl Namespaces {
     /// With a PID namespace among them, only processes that `work` starts are in it, never the thread itself.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NamespaceError> {
         in_own_thread(|| self.enter().map(|()| work())).map_err(NamespaceError::Thread)?
+    }
+
+    /// Sets the host name of the UTS namespace among these.
+    pub fn set_hostname(&self, name: &str) -> Result<(), NamespaceError> {
+        if !self.0.iter().any(|(kind, _)| *kind == Namespace::Uts) {
+            let source = io::Error::new(io::ErrorKind::InvalidInput, "no UTS namespace is held");
+            return Err(NamespaceError::Hostname { name: name.to_owned(), source });
+        }
+        let set = self.run(|| rustix::system::sethostname(name.as_bytes()))?;
+        set.map_err(|errno| NamespaceError::Hostname { name: name.to_owned(), source: errno.into() })
     }
 
     /// Takes the calling thread into the namespaces; there is no way back.

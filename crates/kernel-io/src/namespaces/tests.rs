@@ -4,16 +4,33 @@ use std::fs;
 
 use super::{Namespace, Namespaces, in_own_thread, unshare};
 
+fn hostname() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn new_uts() -> Namespaces {
+    let thread = in_own_thread(|| {
+        unshare(&[Namespace::Uts]).expect("a UTS namespace");
+        let file = fs::File::open("/proc/thread-self/ns/uts").expect("opened");
+        Namespaces(vec![(Namespace::Uts, file.into())])
+    });
+    thread.expect("a thread")
+}
+
 #[test]
 fn a_host_name_set_inside_stays_inside() {
-    let ours = rustix::system::uname().nodename().to_owned();
-    let inside = in_own_thread(|| {
-        unshare(&[Namespace::Uts]).expect("a UTS namespace");
-        rustix::system::sethostname(b"inside").expect("set");
-        rustix::system::uname().nodename().to_owned()
-    });
-    assert_eq!(inside.expect("a thread").to_str(), Ok("inside"));
-    assert_eq!(rustix::system::uname().nodename(), ours.as_c_str());
+    let ours = hostname();
+    let uts = new_uts();
+    uts.set_hostname("inside").expect("set");
+    assert_eq!(uts.run(hostname).expect("entered"), "inside");
+    assert_eq!(hostname(), ours);
+}
+
+#[test]
+fn a_host_name_that_is_too_long_or_would_be_ours_is_refused() {
+    let error = new_uts().set_hostname(&"x".repeat(65)).expect_err("64 is the most");
+    assert!(error.to_string().starts_with("set the host name to \"xxx"), "{error}");
+    Namespaces::default().set_hostname("ours").expect_err("that would be this machine's");
 }
 
 #[test]
