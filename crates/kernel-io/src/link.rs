@@ -1,7 +1,8 @@
 //! Links, their addresses, routes and neighbours, over rtnetlink.
 //!
 //! [`Links`] is the door to one network namespace and speaks of links by name. [`Link`] is a handle for those who
-//! build networks by hand:
+//! build networks by hand. There are no bridges: links are routed, and to delete a bridge stalls every network
+//! namespace of the machine for seconds (the kernel waits for all of RCU with its one lock on links in hand).
 //!
 //! ```no_run
 //! use kernel_io::{link::{Link, Route}, netns::Netns};
@@ -85,9 +86,7 @@ pub struct LinkEntry {
     pub mac: Option<Mac>,
     /// The longest packet that it carries.
     pub mtu: u32,
-    /// The number of the bridge that it is a port of.
-    pub master: Option<u32>,
-    /// What made it: veth, bridge, …; nothing for hardware and loopback.
+    /// What made it: veth, vxlan, …; nothing for hardware and loopback.
     pub kind: Option<String>,
 }
 

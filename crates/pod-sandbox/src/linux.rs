@@ -102,14 +102,12 @@ impl Linux {
 
     fn stop_pause(&mut self) -> Result<(), StepError> {
         // Whoever does not end with `pause` ends now, so that nobody lives on in half a pod.
-        if let Some(cgroup) = &self.cgroup {
-            cgroup.kill_all()?;
-        }
+        let killed = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill_all);
         if let Some(pod) = &self.pod {
             end(&pod.pause)?;
         }
         self.pod = None;
-        Ok(())
+        Ok(killed?)
     }
 
     fn links(&mut self, side: Side) -> Result<&mut Links, StepError> {

@@ -95,6 +95,26 @@ fn a_missing_controller_is_named() {
     assert_eq!(error.to_string(), "limit processes: the pids controller is not mounted");
 }
 
+/// Many machines with a tree a controller have the one tree beside them, without controllers.
+#[test]
+fn a_real_group_of_the_one_tree_holds_and_kills() {
+    let root = Path::new("/sys/fs/cgroup");
+    let root = [root.to_path_buf(), root.join("unified")]
+        .into_iter()
+        .find(|root| root.join("cgroup.controllers").exists());
+    let Some(root) = root else { panic!("no cgroup v2 is mounted under /sys/fs/cgroup") };
+    let name = format!("fairlead-test-{}/one-tree", std::process::id());
+    let group = Cgroups::in_tree(&root, "").and_then(|cgroups| cgroups.create(&name)).expect("a group");
+    let mut sleep = Command::new("sleep");
+    sleep.arg("60");
+    let launch = Launch::new(sleep).in_cgroup(group.entrances().expect("opened")).dying_with_us();
+    let sleep = launch.start().expect("started").process;
+    assert_eq!(group.pids().expect("listed"), [sleep.pid()]);
+    group.kill_all().expect("killed");
+    group.remove().expect("removed");
+    assert!(!group.path().exists());
+}
+
 #[test]
 fn a_real_group_limits_and_kills_what_is_started_in_it() {
     let name = format!("fairlead-test-{}/web", std::process::id());

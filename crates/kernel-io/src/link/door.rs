@@ -62,18 +62,6 @@ impl Links {
         self.request(&mut message, "add veth pair", || format!("{} and {}", one.name, two.name))
     }
 
-    /// Makes a bridge.
-    pub fn create_bridge(&mut self, name: &str) -> Result<(), LinkError> {
-        let mut message = Message::new(wire::RTM_NEWLINK, flags::CREATE | flags::EXCL);
-        message.header(&wire::link_header(0, 0, 0)).text(wire::IFLA_IFNAME, name).nested(
-            wire::IFLA_LINKINFO,
-            |info| {
-                info.text(wire::IFLA_INFO_KIND, "bridge");
-            },
-        );
-        self.request(&mut message, "add bridge", || name.to_owned())
-    }
-
     /// Sets a link up.
     pub fn set_up(&mut self, name: &str) -> Result<(), LinkError> {
         self.set_flag(name, "set up link", wire::IFF_UP)
@@ -111,14 +99,6 @@ impl Links {
         let mut message = Message::new(wire::RTM_SETLINK, 0);
         message.header(&wire::link_header(index, 0, 0)).u32(wire::IFLA_NET_NS_FD, number(netns));
         self.request(&mut message, "move link", || format!("{name} to another network namespace"))
-    }
-
-    /// Makes a link a port of a bridge.
-    pub fn attach(&mut self, name: &str, bridge: &str) -> Result<(), LinkError> {
-        let (index, master) = (self.index(name)?, self.index(bridge)?);
-        let mut message = Message::new(wire::RTM_SETLINK, 0);
-        message.header(&wire::link_header(index, 0, 0)).u32(wire::IFLA_MASTER, master);
-        self.request(&mut message, "attach link", || format!("{name} to bridge {bridge}"))
     }
 
     /// Sets the longest packet that a link carries.

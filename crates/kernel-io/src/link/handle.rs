@@ -25,12 +25,6 @@ impl Link {
         Ok((Self::named(one, in_one), Self::named(two, in_two)))
     }
 
-    /// Makes a bridge.
-    pub fn bridge(name: &str, netns: &Netns) -> Result<Self, LinkError> {
-        Links::of(netns)?.create_bridge(name)?;
-        Ok(Self::named(name, netns))
-    }
-
     /// The loopback link.
     pub fn loopback(netns: &Netns) -> Self {
         Self::named("lo", netns)
@@ -87,11 +81,6 @@ impl Link {
     /// Says for good which Ethernet address an address on it has.
     pub fn add_neighbour(&self, address: IpAddr, mac: Mac) -> Result<&Self, LinkError> {
         self.change(|links, name| links.add_neighbour(name, address, mac))
-    }
-
-    /// Makes it a port of a bridge in the same namespace.
-    pub fn attach_to(&self, bridge: &Link) -> Result<&Self, LinkError> {
-        self.change(|links, name| links.attach(name, &bridge.name))
     }
 
     /// What the kernel says of it.

@@ -24,7 +24,6 @@ pub(super) const IFF_RUNNING: u32 = 0x40;
 pub(super) const IFLA_ADDRESS: u16 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MTU: u16 = 4;
-pub(super) const IFLA_MASTER: u16 = 10;
 pub(super) const IFLA_LINKINFO: u16 = 18;
 pub(super) const IFLA_NET_NS_FD: u16 = 28;
 pub(super) const IFLA_INFO_KIND: u16 = 1;
@@ -117,7 +116,6 @@ pub(super) fn link(reply: Reply<'_>) -> Result<Option<LinkEntry>, Malformed> {
         state,
         mac: None,
         mtu: 0,
-        master: None,
         kind: None,
     };
     for attribute in attributes {
@@ -127,7 +125,6 @@ pub(super) fn link(reply: Reply<'_>) -> Result<Option<LinkEntry>, Malformed> {
             // Tunnels have addresses of other sizes; those are no Ethernet addresses.
             IFLA_ADDRESS => entry.mac = attribute.array().ok().map(Mac),
             IFLA_MTU => entry.mtu = attribute.u32()?,
-            IFLA_MASTER => entry.master = Some(attribute.u32()?),
             IFLA_LINKINFO => {
                 let kind = attribute.nested().find(IFLA_INFO_KIND)?;
                 entry.kind = kind.map(|kind| kind.text().map(str::to_owned)).transpose()?;

@@ -131,10 +131,11 @@ fn open(netns: &Netns) -> Socket {
     netns.run(|| Socket::open(Protocol::Route)).expect("entered").expect("a socket")
 }
 
-fn bridge(name: &str) -> Message {
+/// A request for a veth pair, of which the other end gets a name from the kernel.
+fn pair(name: &str) -> Message {
     let mut message = Message::new(16, flags::CREATE | flags::EXCL);
     message.header(&[0; 16]).text(3, name).nested(18, |info| {
-        info.text(1, "bridge");
+        info.text(1, "veth");
     });
     message
 }
@@ -143,10 +144,10 @@ fn bridge(name: &str) -> Message {
 fn one_write_carries_many_requests_and_tells_which_failed() {
     let netns = Netns::new().expect("a namespace");
     let mut socket = open(&netns);
-    let mut good = [bridge("one"), bridge("two")];
+    let mut good = [pair("one"), pair("two")];
     good[1].add_flags(flags::ACK);
     socket.batch(&mut good).expect("both are made");
-    let mut bad = [bridge("three"), bridge("two"), bridge("four")];
+    let mut bad = [pair("three"), pair("two"), pair("four")];
     bad[2].add_flags(flags::ACK);
     let Err(BatchError::Refused { refusals }) = socket.batch(&mut bad) else { panic!("two is there twice") };
     let places: Vec<_> = refusals.iter().map(|(place, no)| (*place, no.errno)).collect();
@@ -159,7 +160,7 @@ fn a_change_is_told_to_those_who_listen() {
     let netns = Netns::new().expect("a namespace");
     let (mut socket, mut listener) = (open(&netns), open(&netns));
     listener.join(GROUP_LINK).expect("joined");
-    socket.request(&mut bridge("one")).expect("a bridge");
+    socket.request(&mut pair("one")).expect("a pair");
     let mut kinds = Vec::new();
     let received = listener.receive(|reply| {
         kinds.push(reply.kind);
@@ -175,8 +176,8 @@ fn a_long_list_is_read_whole_and_lost_notifications_are_told() {
     let netns = Netns::new().expect("a namespace");
     let (mut socket, mut listener) = (open(&netns), open(&netns));
     listener.join(GROUP_LINK).expect("joined");
-    for number in 0..200 {
-        socket.request(&mut bridge(&format!("br{number}"))).expect("a bridge");
+    for number in 0..100 {
+        socket.request(&mut pair(&format!("pair{number}"))).expect("a pair");
     }
     let mut get = Message::new(18, 0);
     let links = socket.dump_all(get.header(&[0; 16]), |_| Ok(Some(()))).expect("a list");
