@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{CgroupError, Cgroups};
+use super::{Cgroup, CgroupError, Cgroups};
 use crate::process::{Launch, Signal};
 
 /// A directory with the files that the kernel makes in each group of the one tree.
@@ -29,6 +29,24 @@ fn one_tree() -> (tempfile::TempDir, Cgroups) {
     fill(&root.path().join("fairlead/web"));
     let cgroups = Cgroups::in_tree(root.path(), "0::/user.slice/session-1.scope\n").expect("a tree");
     (root, cgroups)
+}
+
+/// A group of the real tree that goes even if the test fails.
+struct Real(Cgroup);
+
+impl Real {
+    fn new(cgroups: &Cgroups, name: &str) -> Self {
+        let name = format!("fairlead-test-{}-{name}/web", std::process::id());
+        Self(cgroups.create(&name).expect("a group"))
+    }
+}
+
+impl Drop for Real {
+    fn drop(&mut self) {
+        if self.0.path().exists() {
+            let _ = self.0.kill_all().and_then(|()| self.0.remove()); // the test tells what is wrong
+        }
+    }
 }
 
 #[test]
@@ -103,8 +121,8 @@ fn a_real_group_of_the_one_tree_holds_and_kills() {
         .into_iter()
         .find(|root| root.join("cgroup.controllers").exists());
     let Some(root) = root else { panic!("no cgroup v2 is mounted under /sys/fs/cgroup") };
-    let name = format!("fairlead-test-{}/one-tree", std::process::id());
-    let group = Cgroups::in_tree(&root, "").and_then(|cgroups| cgroups.create(&name)).expect("a group");
+    let real = Real::new(&Cgroups::in_tree(&root, "").expect("a tree"), "one-tree");
+    let group = &real.0;
     let mut sleep = Command::new("sleep");
     sleep.arg("60");
     let launch = Launch::new(sleep).in_cgroup(group.entrances().expect("opened")).dying_with_us();
@@ -117,8 +135,8 @@ fn a_real_group_of_the_one_tree_holds_and_kills() {
 
 #[test]
 fn a_real_group_limits_and_kills_what_is_started_in_it() {
-    let name = format!("fairlead-test-{}/web", std::process::id());
-    let group = Cgroups::detect().and_then(|cgroups| cgroups.create(&name)).expect("a group");
+    let real = Real::new(&Cgroups::detect().expect("a tree"), "own");
+    let group = &real.0;
     group.limit_memory(64 << 20).expect("limited");
     group.limit_pids(2).expect("limited");
     let mut shell = Command::new("sh");

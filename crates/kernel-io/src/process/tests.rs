@@ -91,7 +91,7 @@ fn how_a_process_ended_is_kept_for_whoever_asks() {
 
 #[test]
 fn a_running_process_is_not_waited_for_past_the_limit() {
-    let process = Launch::new(sleep()).start().expect("started").process;
+    let process = Launch::new(sleep()).dying_with_us().start().expect("started").process;
     assert_eq!(process.wait_for(Duration::from_millis(20)), None);
     assert_eq!(process.ended(), None);
     end(&process);
@@ -114,7 +114,7 @@ fn a_program_that_is_not_there_is_named() {
 
 #[test]
 fn a_session_of_its_own_keeps_the_terminal_away() {
-    let process = Launch::new(sleep()).in_own_session().start().expect("started").process;
+    let process = Launch::new(sleep()).in_own_session().dying_with_us().start().expect("started").process;
     let stat = fs::read_to_string(format!("/proc/{}/stat", process.pid())).expect("read");
     let session = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(3)).map(str::to_owned);
     assert_eq!(session, Some(process.pid().to_string()));
