@@ -1,5 +1,19 @@
 //! For tests only: targets in memory, scenarios, and the lab of network namespaces.
+//!
+//! A scenario is a folder below `scenarios/`; its README says what is in it. [`Scenario`] reads it, [`replayed`]
+//! goes through its steps, [`rendered`] says them in a mode's words, [`golden`] compares what comes out with
+//! what was blessed, and [`packet_checks`] compares what becomes of packets with what should.
 
+pub mod golden;
+pub mod packet_checks;
+mod packets;
+mod render;
+mod replay;
+mod scenario;
 mod target;
 
+pub use packets::{Expectation, PacketError, of_mode, parse_packets};
+pub use render::{Rendered, changes_text, rendered, state_text};
+pub use replay::{FamilyStep, ReplayError, Replayed, replayed};
+pub use scenario::{Scenario, ScenarioError, Stage, Step};
 pub use target::{Dice, FakeTarget, Fault, FaultyTarget};

@@ -1,0 +1,88 @@
+//! A step's packets, read against its plan and against the rules of a mode.
+
+use std::fmt::Write;
+
+use kernel_state::xtables::Xtables;
+use packet_trace::plan::PlanReader;
+use packet_trace::xtables::RuleReader;
+use packet_trace::{Outcome, Packet, Puzzle};
+use service_plan::Family;
+
+use crate::{Expectation, Rendered, Replayed, Scenario, of_mode};
+
+/// Whether the plans say of each packet what the scenario says.
+pub fn by_plan(scenario: &Scenario, steps: &[Replayed]) -> Result<(), String> {
+    let host = scenario.stage.host();
+    let mut wrong = Wrong::default();
+    for (step, replayed) in scenario.steps.iter().zip(steps) {
+        for expectation in step.packets.iter().filter(|each| each.mode.is_none()) {
+            let family = Family::of(expectation.packet.to.ip());
+            let Some(planned) = replayed.families.iter().find(|each| each.family == family) else { continue };
+            let reader = PlanReader { node: planned.node(), services: &planned.services, host: &host };
+            wrong.compare(&step.stem, expectation, reader.outcome(&expectation.packet));
+        }
+    }
+    wrong.told()
+}
+
+/// Whether iptables rules do with each packet what the scenario says, and whether their chances are even.
+pub fn by_xtables(
+    scenario: &Scenario,
+    mode: &str,
+    rendered: &[Vec<Rendered<Xtables>>],
+) -> Result<(), String> {
+    let host = scenario.stage.host();
+    let mut wrong = Wrong::default();
+    for (step, families) in scenario.steps.iter().zip(rendered) {
+        for expectation in of_mode(&step.packets, mode) {
+            let family = Family::of(expectation.packet.to.ip());
+            let Some(rendered) = families.iter().find(|each| each.family == family) else { continue };
+            let reader = RuleReader::new(&rendered.state, &host);
+            wrong.compare(&step.stem, expectation, reader.outcome(&expectation.packet));
+            if let Err(message) = even(&reader, &expectation.packet) {
+                wrong.note(&step.stem, expectation, &message);
+            }
+        }
+    }
+    wrong.told()
+}
+
+/// Each endpoint gets the same share of new clients, within what ten decimals can say.
+fn even(reader: &RuleReader<'_>, packet: &Packet) -> Result<(), String> {
+    let Ok(shares) = reader.shares(packet) else { return Ok(()) };
+    #[expect(clippy::cast_precision_loss, reason = "no pool has 2^52 endpoints")]
+    let fair = 1.0 / shares.len() as f64;
+    match shares.iter().find(|(_, share)| (*share - fair).abs() > 1e-6) {
+        Some((endpoint, share)) => Err(format!("{endpoint} gets {share} instead of {fair}")),
+        None => Ok(()),
+    }
+}
+
+/// What is not as the scenario says, by file and line.
+#[derive(Default)]
+pub(crate) struct Wrong(String);
+
+impl Wrong {
+    pub(crate) fn compare(
+        &mut self,
+        stem: &str,
+        expectation: &Expectation,
+        outcome: Result<Outcome, Puzzle>,
+    ) {
+        match outcome {
+            Ok(outcome) if outcome == expectation.outcome => {}
+            Ok(outcome) => self.note(stem, expectation, &format!("is {outcome}")),
+            Err(puzzle) => self.note(stem, expectation, &puzzle.to_string()),
+        }
+    }
+
+    pub(crate) fn note(&mut self, stem: &str, expectation: &Expectation, message: &str) {
+        let Expectation { line, packet, outcome, .. } = expectation;
+        writeln!(self.0, "{stem}.packets:{line}: {packet}\n  should be {outcome}\n  {message}")
+            .expect("writing to a String cannot fail");
+    }
+
+    pub(crate) fn told(self) -> Result<(), String> {
+        if self.0.is_empty() { Ok(()) } else { Err(self.0) }
+    }
+}
