@@ -54,11 +54,7 @@ fn node_plan(facts: &Facts, family: Family) -> NodePlan {
         masquerade_all: settings.masquerade_all,
         mark: settings.mark,
         node_ports: node_port_addresses(facts, family),
-        localhost_node_ports: localhost_node_ports(
-            settings.localhost_node_ports,
-            &settings.node_ports,
-            family,
-        ),
+        localhost_node_ports: localhost_node_ports(facts, family),
         service_ranges: facts
             .service_ranges
             .iter()
@@ -69,11 +65,7 @@ fn node_plan(facts: &Facts, family: Family) -> NodePlan {
 }
 
 fn node_port_addresses(facts: &Facts, family: Family) -> NodePortAddresses {
-    let ranges: Vec<IpNet> = match &facts.settings.node_ports {
-        NodePortSetting::Primary => facts.node.ips.iter().copied().map(IpNet::from).collect(),
-        NodePortSetting::Ranges(ranges) => ranges.clone(),
-    };
-    let ranges: Vec<_> = ranges.into_iter().filter(|range| family.has(&range.addr())).collect();
+    let ranges = node_port_ranges(facts, family);
     if ranges.iter().all(|range| range.prefix_len() != 0) && !ranges.is_empty() {
         let selected = |ip: &IpAddr| ranges.iter().any(|range| range.contains(ip)) && !ip.is_loopback();
         let selected: BTreeSet<_> = facts.node.interface_addresses.iter().copied().filter(selected).collect();
@@ -84,22 +76,26 @@ fn node_port_addresses(facts: &Facts, family: Family) -> NodePortAddresses {
 }
 
 /// Localhost is served for IPv4 alone (`::1` cannot be routed), and only where the ranges leave it in.
-fn localhost_node_ports(
-    wanted: LocalhostNodePorts,
-    addresses: &NodePortSetting,
-    family: Family,
-) -> LocalhostNodePorts {
-    let left_in = match addresses {
-        NodePortSetting::Primary => false,
-        NodePortSetting::Ranges(ranges) => {
-            let mut ranges = ranges.iter().filter(|range| Family::V4.has(&range.addr())).peekable();
-            ranges.peek().is_none()
-                || ranges.any(|range| {
-                    range.addr().is_loopback() || range.contains(&IpAddr::from(Ipv4Addr::LOCALHOST))
-                })
-        }
+fn localhost_node_ports(facts: &Facts, family: Family) -> LocalhostNodePorts {
+    let ranges = node_port_ranges(facts, Family::V4);
+    let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let left_in = ranges.is_empty()
+        || ranges.iter().any(|range| range.addr().is_loopback() || range.contains(&localhost));
+    if family == Family::V4 && left_in {
+        facts.settings.localhost_node_ports
+    } else {
+        LocalhostNodePorts::Ignore
+    }
+}
+
+/// The ranges that select node port addresses of a family; none for all.
+fn node_port_ranges(facts: &Facts, family: Family) -> Vec<IpNet> {
+    let own = facts.node.ips.iter().filter(|ip| !ip.is_loopback()).copied().map(IpNet::from);
+    let ranges = match &facts.settings.node_ports {
+        NodePortSetting::Primary => own.collect(),
+        NodePortSetting::Ranges(ranges) => ranges.clone(),
     };
-    if family == Family::V4 && left_in { wanted } else { LocalhostNodePorts::Ignore }
+    ranges.into_iter().filter(|range| family.has(&range.addr())).collect()
 }
 
 fn service_plans(
@@ -282,13 +278,9 @@ impl Context<'_> {
     /// The sources that a load balancer IP admits, or none for all. When the node itself is admitted, so is the
     /// load balancer IP as a source: that is what the node's own traffic to it carries.
     fn admitted_ranges(&self) -> Option<Vec<IpNet>> {
-        let ranges = &self.service.source_ranges;
-        if ranges.iter().any(|range| range.prefix_len() == 0) {
-            return None;
-        }
-        let mut ranges: Vec<IpNet> =
-            ranges.iter().copied().filter(|range| self.node.family.has(&range.addr())).collect();
-        if ranges.is_empty() {
+        let of_family = |range: &IpNet| self.node.family.has(&range.addr());
+        let mut ranges: Vec<IpNet> = self.service.source_ranges.iter().copied().filter(of_family).collect();
+        if ranges.is_empty() || ranges.iter().any(|range| range.prefix_len() == 0) {
             return None;
         }
         let node_ip = self.facts.node_ip(self.node.family);
@@ -309,7 +301,7 @@ impl Context<'_> {
         };
         let slices = self.facts.slices.get(self.name).into_iter().flatten().map(|(_, slice)| slice);
         let addresses: BTreeSet<IpAddr> = slices
-            .filter(|slice| slice.family == self.node.family)
+            .filter(|slice| slice.family == self.node.family && !slice.ports.is_empty())
             .flat_map(|slice| &slice.endpoints)
             .filter(|endpoint| is_local_and_ready(endpoint, &self.facts.node))
             .map(|endpoint| endpoint.address)
