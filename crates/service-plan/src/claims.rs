@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::facts::{Service, ServicePort};
-use crate::names::{NodePort, Port, Protocol, ServiceName};
+use crate::names::{Family, NodePort, Port, Protocol, ServiceName};
 
 /// Something that one Service alone can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,7 +29,8 @@ impl Claims {
         self.0.get(claim)?.first().map(|(_, name)| name)
     }
 
-    /// Replaces what a Service claims; answers the Services whose own claims won or lost by it.
+    /// Replaces what a Service claims; answers the other Services for which that changed something: who won a
+    /// claim by it, who lost one, and who did not get it before or after and is to be told another winner.
     pub(crate) fn replace(
         &mut self,
         name: &ServiceName,
@@ -39,29 +40,24 @@ impl Claims {
         let mut touched = BTreeSet::new();
         let old = before.map(claims).unwrap_or_default();
         let new = after.map(claims).unwrap_or_default();
-        if let Some(service) = before {
-            for claim in &old {
-                self.release(*claim, &(age(service), name.clone()), &mut touched);
+        for claim in old.union(&new) {
+            let owner = self.owner(claim).cloned();
+            let claimants = self.0.entry(*claim).or_default();
+            if let Some(service) = before {
+                claimants.remove(&(age(service), name.clone()));
             }
-        }
-        if let Some(service) = after {
-            for claim in new {
-                let claimants = self.0.entry(claim).or_default();
-                touched.extend(claimants.first().map(|(_, owner)| owner.clone()));
+            if let Some(service) = after.filter(|_| new.contains(claim)) {
                 claimants.insert((age(service), name.clone()));
+            }
+            if claimants.first().map(|(_, name)| name) != owner.as_ref() {
+                touched.extend(claimants.iter().map(|(_, claimant)| claimant.clone()).chain(owner));
+            }
+            if claimants.is_empty() {
+                self.0.remove(claim);
             }
         }
         touched.remove(name);
         touched
-    }
-
-    fn release(&mut self, claim: Claim, claimant: &Claimant, touched: &mut BTreeSet<ServiceName>) {
-        let Some(claimants) = self.0.get_mut(&claim) else { return };
-        claimants.remove(claimant);
-        touched.extend(claimants.first().map(|(_, owner)| owner.clone()));
-        if claimants.is_empty() {
-            self.0.remove(&claim);
-        }
     }
 }
 
@@ -73,9 +69,12 @@ fn claims(service: &Service) -> BTreeSet<Claim> {
     service.ports.iter().flat_map(|port| port_claims(service, port)).collect()
 }
 
+/// A Service without a cluster IP of a family is not served in it, and claims no address of it.
 fn port_claims<'a>(service: &'a Service, port: &'a ServicePort) -> impl Iterator<Item = Claim> + 'a {
+    let served = |ip: &&IpAddr| service.cluster_ips.iter().any(|own| Family::of(*own).has(ip));
     let addresses = service.cluster_ips.iter().chain(&service.external_ips).chain(&service.load_balancer_ips);
     addresses
+        .filter(served)
         .map(|ip| Claim::Address(*ip, port.port, port.protocol))
         .chain(port.node_port.map(|node_port| Claim::NodePort(node_port, port.protocol)))
 }
