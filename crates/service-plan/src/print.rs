@@ -38,9 +38,13 @@ impl Display for NodePlan {
             MasqueradeAll::No => writeln!(out, "  masquerade   where needed, mark {:#010x}", self.mark.0),
         }?;
         write!(out, "  node ports   on ")?;
-        match &self.node_ports {
-            NodePortAddresses::All => write!(out, "all local addresses"),
-            NodePortAddresses::Only(addresses) => list(out, addresses),
+        match (&self.node_ports, self.localhost_node_ports) {
+            (NodePortAddresses::All, _) => write!(out, "all local addresses"),
+            (NodePortAddresses::Only(addresses), LocalhostNodePorts::Serve) if addresses.is_empty() => {
+                write!(out, "no other address")
+            }
+            (NodePortAddresses::Only(addresses), _) if addresses.is_empty() => write!(out, "no address"),
+            (NodePortAddresses::Only(addresses), _) => list(out, addresses),
         }?;
         match self.localhost_node_ports {
             LocalhostNodePorts::Serve => writeln!(out, ", and on localhost"),
