@@ -15,6 +15,8 @@ mod facts;
 mod names;
 mod plan;
 mod print;
+#[cfg(test)]
+mod samples;
 
 pub use decide::plan;
 pub use facts::{
