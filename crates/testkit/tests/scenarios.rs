@@ -6,8 +6,9 @@ use std::sync::{Arc, OnceLock};
 use kernel_state::xtables::Xtables;
 use libtest_mimic::{Arguments, Failed, Trial};
 use proxy_modes::{InvalidPackets, Iptables};
+use testkit::lab::Unable;
 use testkit::{
-    Rendered, Replayed, Scenario, changes_text, golden, packet_checks, rendered, replayed, state_text,
+    Rendered, Replayed, Scenario, changes_text, golden, lab, packet_checks, rendered, replayed, state_text,
 };
 
 const MODE: Iptables = Iptables { invalid_packets: InvalidPackets::Drop };
@@ -59,7 +60,21 @@ fn trials(scenario: Scenario) -> Vec<Trial> {
         let play = Arc::clone(&play);
         Trial::test(format!("{name}::{title}"), move || reading(&play).map_err(Failed::from))
     };
-    READINGS.into_iter().map(trial).collect()
+    let mut trials: Vec<Trial> = READINGS.into_iter().map(trial).collect();
+    let unable = lab::unable(&play.scenario);
+    let lab = trial(("iptables lab", |play| lab::run_iptables(&play.scenario, play.steps()?, MODE)));
+    trials.push(lab.with_ignored_flag(unable.contains(&Unable::NeedsRoot)));
+    trials.extend(unable.into_iter().map(|reason| skipped(&name, reason)));
+    trials
+}
+
+/// A test that cannot run here says so by its name.
+fn skipped(name: &str, reason: Unable) -> Trial {
+    let reason = match reason {
+        Unable::NeedsRoot => "making network namespaces needs root",
+        Unable::NoSctpSockets => "the lab's kernel has no SCTP sockets",
+    };
+    Trial::test(format!("{name}::iptables lab skipped: {reason}"), || Ok(())).with_ignored_flag(true)
 }
 
 fn plan_golden(play: &Play) -> Result<(), String> {

@@ -1,0 +1,187 @@
+//! The lab: a scenario's packets, sent for real through network namespaces of their own.
+//!
+//! ```text
+//! pods that ask ──── cni0 ┐        ┌ eth0 ── clients  whoever asks from outside
+//!                         ├─ node ─┤
+//! each endpoint ── cni0-1 ┘        └ eth1 ── world    endpoints elsewhere, and every other destination
+//! ```
+//! In each of them servers answer on every address and port in play with their own address and the client's as
+//! they see it. So an answer tells the endpoint, whether the destination was rewritten, and whether the source was.
+//! The namespaces have no names and end with the process that made them.
+
+use std::collections::BTreeSet;
+use std::error::Error;
+
+use kernel_io::sysctl;
+use kernel_io::xtables::Tool;
+use kernel_state::xtables::{GuardedChain, XtablesState};
+use proxy::Reconciler;
+use proxy_modes::Iptables;
+use service_plan::{LocalhostNodePorts, Protocol};
+
+use crate::{Expectation, Replayed, Scenario, of_mode};
+
+mod judge;
+mod network;
+mod places;
+mod probe;
+mod servers;
+mod target;
+
+use judge::Judge;
+use network::Network;
+use places::Places;
+use probe::Prober;
+use servers::Servers;
+use target::TargetInside;
+
+const TOOLS: [Tool; 2] = [Tool::Iptables, Tool::Ip6tables];
+
+/// Why the lab could not be set up or used.
+pub type LabError = Box<dyn Error + Send + Sync>;
+
+/// What the lab cannot do here, by the reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unable {
+    /// Namespaces cannot be made.
+    NeedsRoot,
+    /// The packets cannot be sent: the kernel has no SCTP.
+    NoSctpSockets,
+}
+
+/// What of a scenario the lab cannot do here.
+pub fn unable(scenario: &Scenario) -> Vec<Unable> {
+    let mut reasons = Vec::new();
+    if !rustix::process::geteuid().is_root() {
+        reasons.push(Unable::NeedsRoot);
+    }
+    let has_sctp = |each: &Expectation| each.packet.protocol == Protocol::Sctp;
+    if scenario.steps.iter().flat_map(|step| &step.packets).any(has_sctp) {
+        reasons.push(Unable::NoSctpSockets);
+    }
+    reasons
+}
+
+/// Plays a scenario in the iptables mode: after each step what the kernel holds is what is wanted, and packets fare
+/// as the scenario says. At last nothing is wanted, and nothing of ours is left.
+pub fn run_iptables(scenario: &Scenario, steps: &[Replayed], mode: Iptables) -> Result<(), String> {
+    run(scenario, steps, mode).unwrap_or_else(|error| Err(with_sources(&*error)))
+}
+
+fn run(scenario: &Scenario, steps: &[Replayed], mode: Iptables) -> Result<Result<(), String>, LabError> {
+    let places = Places::of(scenario, steps);
+    let network = Network::build(&scenario.stage, &places)?;
+    let _servers = Servers::start(&network, &places)?;
+    let mut prober = Prober::new(&places);
+    let localhost = scenario.config.iptables.localhost_node_ports;
+    let guarded_chain = if localhost { GuardedChain::Wanted } else { GuardedChain::Unwanted };
+    let mut families = Vec::new();
+    for tool in TOOLS {
+        families.push(Reconciler::new(mode, TargetInside::open(&network.node, tool, guarded_chain)?));
+    }
+    for (step, replayed) in scenario.steps.iter().zip(steps) {
+        for ((tool, reconciler), planned) in TOOLS.into_iter().zip(&mut families).zip(&replayed.families) {
+            if planned.node().localhost_node_ports == LocalhostNodePorts::Serve {
+                network.node.run(|| sysctl::write("net.ipv4.conf.all.route_localnet", "1"))??;
+            }
+            reconciler.want(&planned.touched);
+            let found = settled(reconciler).map(|()| TargetInside::open(&network.node, tool, guarded_chain));
+            let as_wanted = match found {
+                Ok(target) => same(&target?.found()?, &reconciler.wanted()),
+                Err(message) => Err(message),
+            };
+            if let Err(message) = as_wanted {
+                return Ok(Err(format!("{}, {}: {message}", step.stem, planned.family)));
+            }
+        }
+        let expected = of_mode(&step.packets, "iptables");
+        let sent = expected.into_iter().filter(|each| each.packet.protocol != Protocol::Sctp);
+        if let Err(message) = judged(&network, &mut prober, &step.stem, sent.collect())? {
+            return Ok(Err(message));
+        }
+    }
+    nothing_is_left(&network, mode)
+}
+
+/// Two passes: the first one writes, the second one reads again and finds nothing to do.
+fn settled(reconciler: &mut Reconciler<Iptables, TargetInside>) -> Result<(), String> {
+    let pass = reconciler.write();
+    if !pass.is_complete() {
+        return Err(format!("the pass is not complete: {pass:?}"));
+    }
+    reconciler.distrust();
+    let again = reconciler.write();
+    if again.is_complete() && again.puts + again.drops == 0 {
+        Ok(())
+    } else {
+        Err(format!("a second pass found something to do: {again:?}"))
+    }
+}
+
+fn same(found: &XtablesState, wanted: &XtablesState) -> Result<(), String> {
+    if found == wanted {
+        return Ok(());
+    }
+    let (found, wanted) = (found.to_string(), wanted.to_string());
+    let lines = |text: &str| -> BTreeSet<String> { text.lines().map(str::to_owned).collect() };
+    let (found_lines, wanted_lines) = (lines(&found), lines(&wanted));
+    let missing: Vec<_> = wanted_lines.difference(&found_lines).map(|line| format!("\n  - {line}")).collect();
+    let strange: Vec<_> = found_lines.difference(&wanted_lines).map(|line| format!("\n  + {line}")).collect();
+    Err(format!("the kernel does not hold what is wanted:{}{}", missing.concat(), strange.concat()))
+}
+
+/// Sends packets until each is judged.
+fn judged(
+    network: &Network,
+    prober: &mut Prober,
+    stem: &str,
+    expectations: Vec<&Expectation>,
+) -> Result<Result<(), String>, LabError> {
+    let mut judges: Vec<Judge<'_>> = expectations.into_iter().map(Judge::new).collect();
+    loop {
+        let mut wave = Vec::new();
+        for (index, judge) in judges.iter().enumerate() {
+            wave.extend((0..judge.packets_wanted()).map(|_| (index, judge.packet())));
+        }
+        if wave.is_empty() {
+            break;
+        }
+        let patience = judges.iter().map(Judge::patience).collect::<Vec<_>>();
+        for (index, seen) in prober.send(network, &wave, &patience)? {
+            judges[index].take(seen);
+        }
+    }
+    let mut wrong = crate::packet_checks::Wrong::default();
+    for judge in &judges {
+        if let Err(message) = judge.verdict() {
+            wrong.note(stem, judge.expectation(), &message);
+        }
+    }
+    Ok(wrong.told())
+}
+
+fn nothing_is_left(network: &Network, mode: Iptables) -> Result<Result<(), String>, LabError> {
+    for tool in TOOLS {
+        let pass =
+            Reconciler::new(mode, TargetInside::open(&network.node, tool, GuardedChain::Unwanted)?).write();
+        if !pass.is_complete() {
+            return Ok(Err(format!("removing all is not complete: {pass:?}")));
+        }
+        let left = TargetInside::open(&network.node, tool, GuardedChain::Unwanted)?.found()?;
+        if !left.is_empty() {
+            return Ok(Err(format!("when nothing is wanted this is left:\n{left}")));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// An error with what it came from.
+fn with_sources(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
