@@ -25,6 +25,8 @@ pub struct Pass {
     pub drops: usize,
     /// What was refused, and why: nothing else of that owner was written either.
     pub refused: Vec<Refusal>,
+    /// Whether objects are held back, for what was refused now or in an earlier pass.
+    pub holds_back: bool,
     /// Why the pass ended early.
     pub failure: Option<Failure>,
 }
@@ -61,7 +63,7 @@ enum Reading {
 impl Pass {
     /// Whether the kernel is as planned.
     pub fn is_complete(&self) -> bool {
-        self.failure.is_none() && self.refused.is_empty()
+        self.failure.is_none() && !self.holds_back
     }
 }
 
@@ -93,6 +95,7 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
             }
             let changes = self.tracker.pending(usize::MAX);
             if changes.is_empty() {
+                pass.holds_back = !self.tracker.is_settled();
                 return pass;
             }
             match self.target.write(&changes) {
@@ -169,6 +172,8 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         };
         let owners = self.tracker.refused(change.key());
         if owners.contains(&skeleton_owner()) {
+            // Else the next pass would hold back the skeleton and write the rest.
+            self.tracker.try_again();
             return Some(error);
         }
         pass.refused.push(Refusal { owners, error });

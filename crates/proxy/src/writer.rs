@@ -15,35 +15,54 @@ use crate::reconciler::{Pass, Reconciler};
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
+/// When to try again what could not be written.
+#[derive(Clone, Copy, Debug)]
+struct Retry {
+    delay: Duration,
+    at: Instant,
+}
+
 /// Writes plans as they come, those of a burst together, until no more can come.
 pub(crate) fn write_plans<M, T>(family: Family, mut reconciler: Reconciler<M, T>, plans: &Receiver<Plan>)
 where
     M: Mode,
     T: Target<M::Objects>,
 {
-    let mut retry: Option<Duration> = None;
+    let mut retry: Option<Retry> = None;
     loop {
         let plan = match retry {
             None => plans.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(delay) => plans.recv_timeout(delay),
+            Some(retry) => plans.recv_timeout(retry.at.saturating_duration_since(Instant::now())),
         };
         match plan {
             Ok(plan) => reconciler.want(&plan),
-            Err(RecvTimeoutError::Timeout) => {
-                reconciler.try_again();
-            }
+            Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return,
         }
         for plan in plans.try_iter() {
             reconciler.want(&plan);
         }
-        let pass = write(family, &mut reconciler);
-        retry = if pass.is_complete() {
+        // Not only when it is quiet: plans may never stop coming.
+        let due = retry.filter(|retry| retry.at <= Instant::now());
+        if due.is_some() {
+            reconciler.try_again();
+        }
+        retry = if write(family, &mut reconciler).is_complete() {
             None
+        } else if retry.is_some() && due.is_none() {
+            retry
         } else {
-            Some(retry.map_or(FIRST_RETRY, |delay| (delay * 2).min(LAST_RETRY)))
+            Some(Retry::after(due))
         };
         thread::sleep(MIN_SYNC_PERIOD);
+    }
+}
+
+impl Retry {
+    /// The first one, or the one after another.
+    fn after(before: Option<Self>) -> Self {
+        let delay = before.map_or(FIRST_RETRY, |before| (before.delay * 2).min(LAST_RETRY));
+        Self { delay, at: Instant::now() + delay }
     }
 }
 
@@ -69,3 +88,6 @@ where
     }
     pass
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,95 @@
+//! The writer's thread over a kernel in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+
+use kernel_state::Change;
+use kernel_state::xtables::Xtables;
+use proxy_modes::{InvalidPackets, Iptables};
+use service_plan::{
+    FactChange, Facts, LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, Node, NodePortSetting,
+    Policy, Port, Protocol, Service, ServiceKind, ServiceName, ServicePort, Settings, plan,
+};
+use testkit::{FakeTarget, Fault, FaultyTarget};
+
+use super::*;
+
+fn facts() -> Facts {
+    let settings = Settings {
+        masquerade_all: MasqueradeAll::No,
+        mark: Mark(0x4000),
+        local_pods: LocalPodsSetting::NodeRanges,
+        node_ports: NodePortSetting::Primary,
+        localhost_node_ports: LocalhostNodePorts::Ignore,
+    };
+    let node = Node {
+        name: "n1".into(),
+        zone: "".into(),
+        ips: Vec::new(),
+        interface_addresses: Vec::new(),
+        pod_ranges: Vec::new(),
+    };
+    Facts::new(settings, node)
+}
+
+/// The plan of a new Service that nothing serves, so that its cluster IP is rejected.
+fn plan_of(facts: &mut Facts, name: &str, cluster_ip: &str) -> Plan {
+    let number = Port::new(80).expect("a port");
+    let port = ServicePort { name: "".into(), protocol: Protocol::Tcp, port: number, node_port: None };
+    let service = Service {
+        created: None,
+        kind: ServiceKind::ClusterIp,
+        cluster_ips: vec![cluster_ip.parse().expect("an address")],
+        ports: vec![port],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        affinity: None,
+        external_policy: Policy::Cluster,
+        internal_policy: Policy::Cluster,
+        health_check_node_port: None,
+    };
+    let touched = facts.apply(FactChange::Service(ServiceName::new("ns", name), Some(Arc::new(service))));
+    plan(facts, &touched, Family::V4).0
+}
+
+/// Waits for what must come, however slow the machine.
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let give_up = Instant::now() + Duration::from_mins(1);
+    while !holds() {
+        assert!(Instant::now() < give_up, "{what} within a minute");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn what_was_refused_is_tried_again_also_when_other_plans_keep_coming() {
+    let kernel: FakeTarget<Xtables> = FakeTarget::new();
+    let refusing = Arc::new(AtomicBool::new(true));
+    let asked = Arc::clone(&refusing);
+    let refuse = move |change: &Change<Xtables>| {
+        let refused = asked.load(Ordering::Relaxed) && format!("{change:?}").contains("10.0.0.1");
+        refused.then_some(Fault::Refused)
+    };
+    let mode = Iptables { invalid_packets: InvalidPackets::Drop };
+    let reconciler = Reconciler::new(mode, FaultyTarget::new(kernel.clone(), refuse));
+    let (sender, plans) = mpsc::channel();
+    let writer = thread::spawn(move || write_plans(Family::V4, reconciler, &plans));
+    let has = |address: &str| kernel.state().to_string().contains(address);
+    let mut facts = facts();
+    sender.send(plan_of(&mut facts, "refused", "10.0.0.1")).expect("the writer listens");
+    sender.send(plan_of(&mut facts, "other", "10.0.0.2")).expect("the writer listens");
+    until("the other Service is served", || has("10.0.0.2"));
+    assert!(!has("10.0.0.1"));
+    refusing.store(false, Ordering::Relaxed);
+    let mut number = 0;
+    until("the refused Service is served", || {
+        number = (number + 1) % 250;
+        let name = format!("late-{number}");
+        sender.send(plan_of(&mut facts, &name, &format!("10.0.1.{number}"))).expect("the writer listens");
+        has("10.0.0.1")
+    });
+    drop(sender);
+    writer.join().expect("the writer ends with its channel");
+}
