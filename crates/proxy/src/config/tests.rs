@@ -1,1 +1,206 @@
+use super::*;
 
+fn parsed(text: &str) -> Config {
+    Config::parse(text).expect("a configuration")
+}
+
+fn settings(text: &str) -> Settings {
+    parsed(text).settings().expect("a valid configuration")
+}
+
+/// What is wrong with a configuration.
+fn complaint(text: &str) -> String {
+    parsed(text).settings().expect_err("an invalid configuration").to_string()
+}
+
+fn ranges(text: &str) -> Vec<IpNet> {
+    text.split_whitespace().map(|range| range.parse().expect("a range")).collect()
+}
+
+#[test]
+fn the_defaults_are_upstreams() {
+    let defaults = Settings {
+        masquerade_all: MasqueradeAll::No,
+        mark: Mark(0x4000),
+        local_pods: LocalPodsSetting::Ranges(Vec::new()),
+        node_ports: NodePortSetting::Ranges(Vec::new()),
+        localhost_node_ports: LocalhostNodePorts::Serve,
+    };
+    assert_eq!(settings("{}"), defaults);
+    assert_eq!(Config::default().settings(), Ok(defaults));
+    assert_eq!(parsed("{}"), Config::default());
+}
+
+#[test]
+fn every_field_is_read_by_upstreams_name() {
+    let config = parsed(
+        "hostnameOverride: Node-1
+mode: iptables
+clusterCIDR: 10.0.0.0/8,fd00::/48
+detectLocalMode: BridgeInterface
+detectLocal: {bridgeInterface: br0, interfaceNamePrefix: veth}
+nodePortAddresses: [primary]
+iptables: {masqueradeBit: 15, masqueradeAll: true, localhostNodePorts: false}",
+    );
+    let expected = Config {
+        hostname_override: "Node-1".into(),
+        mode: "iptables".into(),
+        cluster_cidr: "10.0.0.0/8,fd00::/48".into(),
+        detect_local_mode: "BridgeInterface".into(),
+        detect_local: DetectLocal { bridge_interface: "br0".into(), interface_name_prefix: "veth".into() },
+        node_port_addresses: vec!["primary".into()],
+        iptables: IptablesConfig { masquerade_bit: 15, masquerade_all: true, localhost_node_ports: false },
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn fields_that_nothing_depends_on_yet_are_passed_over() {
+    let text =
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nconntrack: {min: 1}";
+    assert_eq!(parsed(text), Config::default());
+}
+
+#[test]
+fn what_is_no_configuration_is_told() {
+    for text in ["mode: [", "iptables: {masqueradeBit: many}", "nodePortAddresses: 10.0.0.0/8"] {
+        let error = Config::parse(text).expect_err("not a configuration");
+        assert!(error.to_string().starts_with("KubeProxyConfiguration: "), "{error}");
+    }
+}
+
+#[test]
+fn the_iptables_block_becomes_settings() {
+    let settings = settings("iptables: {masqueradeBit: 31, masqueradeAll: true, localhostNodePorts: false}");
+    assert_eq!(settings.mark, Mark(0x8000_0000));
+    assert_eq!(settings.masquerade_all, MasqueradeAll::Yes);
+    assert_eq!(settings.localhost_node_ports, LocalhostNodePorts::Ignore);
+}
+
+#[test]
+fn the_mark_is_any_of_32_bits() {
+    assert_eq!(settings("iptables: {masqueradeBit: 0}").mark, Mark(1));
+    for bit in ["-1", "32", "4294967296"] {
+        assert_eq!(
+            complaint(&format!("iptables: {{masqueradeBit: {bit}}}")),
+            format!(
+                "KubeProxyIPTablesConfiguration.MasqueradeBit: invalid value \"{bit}\": must be within the \
+                 range [0, 31]"
+            )
+        );
+    }
+}
+
+#[test]
+fn a_mode_that_is_not_there_is_refused() {
+    for mode in ["nftables", "IPTables", "nonsense"] {
+        let complaint = complaint(&format!("mode: {mode}"));
+        assert!(complaint.starts_with(&format!("Mode.ProxyMode: invalid value \"{mode}\": ")), "{complaint}");
+    }
+}
+
+#[test]
+fn local_pods_are_told_as_the_mode_says() {
+    for (text, expected) in [
+        ("clusterCIDR: 10.0.0.0/8", LocalPodsSetting::Ranges(ranges("10.0.0.0/8"))),
+        (
+            "clusterCIDR: ' 10.1.2.3/8 , fd00::1/48 '",
+            LocalPodsSetting::Ranges(ranges("10.0.0.0/8 fd00::/48")),
+        ),
+        (
+            "detectLocalMode: ClusterCIDR\nclusterCIDR: fd00::/48",
+            LocalPodsSetting::Ranges(ranges("fd00::/48")),
+        ),
+        ("detectLocalMode: ClusterCIDR", LocalPodsSetting::Ranges(Vec::new())),
+        ("detectLocalMode: NodeCIDR\nclusterCIDR: 10.0.0.0/8", LocalPodsSetting::NodeRanges),
+        (
+            "detectLocalMode: BridgeInterface\ndetectLocal: {bridgeInterface: br0}",
+            LocalPodsSetting::Interface("br0".into()),
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix\ndetectLocal: {interfaceNamePrefix: veth}",
+            LocalPodsSetting::InterfacePrefix("veth".into()),
+        ),
+    ] {
+        assert_eq!(settings(text).local_pods, expected, "{text}");
+    }
+}
+
+#[test]
+fn local_pods_that_cannot_be_told_are_refused() {
+    for (text, expected) in [
+        (
+            "clusterCIDR: 10.0.0.0",
+            "DetectLocalConfiguration.ClusterCIDRs: invalid value \"10.0.0.0\": must be a valid CIDR",
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8,nonsense",
+            "DetectLocalConfiguration.ClusterCIDRs: invalid value \"nonsense\": must be a valid CIDR",
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8,11.0.0.0/8",
+            "DetectLocalConfiguration.ClusterCIDRs: invalid value \"10.0.0.0/8,11.0.0.0/8\": two CIDRs must be \
+             of different IP families",
+        ),
+        (
+            "clusterCIDR: 10.0.0.0/8,fd00::/48,11.0.0.0/8",
+            "DetectLocalConfiguration.ClusterCIDRs: invalid value \"10.0.0.0/8,fd00::/48,11.0.0.0/8\": only one \
+             CIDR, or one of each IP family",
+        ),
+        (
+            "detectLocalMode: Guess",
+            "DetectLocalMode: invalid value \"Guess\": must be ClusterCIDR, NodeCIDR, BridgeInterface, \
+             InterfaceNamePrefix or blank",
+        ),
+        (
+            "detectLocalMode: BridgeInterface",
+            "DetectLocalConfiguration.InterfaceName: invalid value \"\": must not be empty",
+        ),
+        (
+            "detectLocalMode: InterfaceNamePrefix",
+            "DetectLocalConfiguration.InterfacePrefix: invalid value \"\": must not be empty",
+        ),
+    ] {
+        assert_eq!(complaint(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn node_port_addresses_are_ranges_or_the_primary_ones() {
+    for (text, expected) in [
+        ("[primary]", NodePortSetting::Primary),
+        ("[]", NodePortSetting::Ranges(Vec::new())),
+        ("[10.0.0.0/8, 'fd00::/8']", NodePortSetting::Ranges(ranges("10.0.0.0/8 fd00::/8"))),
+    ] {
+        assert_eq!(settings(&format!("nodePortAddresses: {text}")).node_ports, expected, "{text}");
+    }
+    for (text, value, reason) in [
+        ("[10.0.0.1]", "10.0.0.1", "must be a valid CIDR"),
+        ("[10.0.0.0/8, nonsense]", "nonsense", "must be a valid CIDR"),
+        ("[primary, 10.0.0.0/8]", "primary", "can't use both 'primary' and CIDRs"),
+        ("[10.0.0.0/8, primary]", "primary", "can't use both 'primary' and CIDRs"),
+    ] {
+        assert_eq!(
+            complaint(&format!("nodePortAddresses: {text}")),
+            format!("NodePortAddresses: invalid value {value:?}: {reason}")
+        );
+    }
+}
+
+fn node_name(hostname_override: &str) -> Arc<str> {
+    let config = Config { hostname_override: hostname_override.into(), ..Config::default() };
+    config.node_name().expect("a name")
+}
+
+#[test]
+fn the_override_names_the_node_trimmed_and_in_lower_case() {
+    assert_eq!(&*node_name("node-1"), "node-1");
+    assert_eq!(&*node_name(" Node-1.Example \n"), "node-1.example");
+}
+
+#[test]
+fn without_an_override_the_node_has_the_hosts_name_in_lower_case() {
+    let host = rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase();
+    assert_eq!(*node_name(""), *host);
+    assert_eq!(*node_name("  "), *host);
+}
