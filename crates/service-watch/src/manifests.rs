@@ -1,7 +1,9 @@
 //! A directory of manifest files as a source of facts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +16,8 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::documents::{self, Syntax, SyntaxError};
-use crate::store::{FileName, FileNews, Store};
+use crate::objects::Key;
+use crate::store::{FileName, FileNews, Part, Said, Store};
 use crate::tree::{self, Listing, Stamp};
 use crate::watcher::{Anything, Noticed, Watcher};
 use crate::{Batch, Event, Report};
@@ -73,11 +76,8 @@ pub struct Watching {
 /// What one YAML text states, as if it were the only manifest; `place` names it in the reports.
 pub fn batch_of(yaml: &str, place: &str, node_name: &str) -> Batch {
     let mut store = Store::new(node_name.trim().to_lowercase().into());
-    let path = FileName::from(std::ffi::OsStr::new(place));
-    let news = match documents::read(Syntax::Yaml, yaml) {
-        Ok(statements) => FileNews::Says(statements),
-        Err(error) => FileNews::Broken(syntax_report(&path, &error)),
-    };
+    let path = FileName::from(OsStr::new(place));
+    let news = news_of(&path, Syntax::Yaml, yaml.as_bytes(), BTreeMap::new());
     store.apply(BTreeMap::from([(path, news)]))
 }
 
@@ -181,7 +181,10 @@ impl Manifests {
         let mut all = BTreeMap::new();
         for path in paths {
             let (news, stamp) = match read_file(&path) {
-                Ok((text, stamp)) => (news_of(&path, &text), stamp),
+                Ok((bytes, stamp)) => {
+                    let syntax = Syntax::of(path.as_bytes()).unwrap_or(Syntax::Yaml);
+                    (news_of(&path, syntax, &bytes, self.store.parts(&path)), stamp)
+                }
                 Err(error) if is_gone(&error) => (FileNews::Gone, None),
                 Err(error) => (FileNews::Broken(unreadable_report(Path::new(&path), &error)), None),
             };
@@ -223,16 +226,28 @@ fn read_file(path: &FileName) -> io::Result<(Vec<u8>, Option<Stamp>)> {
     Ok((bytes, Some(stamp).filter(|stamp| stamp.is_older_than(TICK))))
 }
 
-fn news_of(path: &FileName, bytes: &[u8]) -> FileNews {
+/// What a text says. A part that is among the known ones is not understood again, but what is written twice is
+/// news the second time.
+fn news_of(path: &FileName, syntax: Syntax, bytes: &[u8], mut known: BTreeMap<u64, Vec<Key>>) -> FileNews {
     let text = match str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => return FileNews::Broken(encoding_report(path, bytes, error.valid_up_to())),
     };
-    let syntax = Syntax::of(path.as_bytes()).unwrap_or(Syntax::Yaml);
-    match documents::read(syntax, text) {
-        Ok(statements) => FileNews::Says(statements),
-        Err(error) => FileNews::Broken(syntax_report(path, &error)),
+    let mut parts = Vec::new();
+    for chunk in documents::chunks(syntax, text) {
+        let mut hasher = DefaultHasher::new();
+        chunk.text.hash(&mut hasher);
+        let hash = hasher.finish();
+        let said = match known.remove(&hash) {
+            Some(keys) => Said::Same(keys),
+            None => match documents::read(syntax, chunk) {
+                Ok(statements) => Said::New(statements),
+                Err(error) => return FileNews::Broken(syntax_report(path, &error)),
+            },
+        };
+        parts.push(Part { hash, position: chunk.position, said });
     }
+    FileNews::Says(parts)
 }
 
 fn is_gone(error: &io::Error) -> bool {

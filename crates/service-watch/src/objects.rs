@@ -176,7 +176,7 @@ fn namespace_and_name(fields: &Map<String, Value>, findings: &mut Findings) -> O
 
 fn name(fields: &Map<String, Value>, findings: &mut Findings) -> Option<String> {
     let Some(name) = metadata(fields, "name") else {
-        findings.refuse("metadata.name", "is missing");
+        findings.refuse("metadata.name", "is missing, or not text");
         return None;
     };
     let checked = convert::name(name).map_err(|message| findings.refuse("metadata.name", message));

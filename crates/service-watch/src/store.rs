@@ -3,6 +3,7 @@
 //! An object belongs to the first file, in byte order of the paths, that defines it. The store keeps what each
 //! file last gave, so that a broken file takes nothing away and a second definition can take over.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::Path;
@@ -20,12 +21,29 @@ pub(crate) type FileName = Arc<OsStr>;
 /// What became of a file.
 #[derive(Debug)]
 pub(crate) enum FileNews {
-    /// It says this.
-    Says(Vec<Statement>),
+    /// It says this, part by part.
+    Says(Vec<Part>),
     /// It cannot be understood.
     Broken(Report),
     /// It is no more.
     Gone,
+}
+
+/// A part of a file, and a hash of its text.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) hash: u64,
+    pub(crate) position: Position,
+    pub(crate) said: Said,
+}
+
+/// What a part of a file says.
+#[derive(Debug)]
+pub(crate) enum Said {
+    /// What it said before, of these objects.
+    Same(Vec<Key>),
+    /// This.
+    New(Vec<Statement>),
 }
 
 /// All files, as each was last understood.
@@ -40,9 +58,16 @@ pub(crate) struct Store {
 
 #[derive(Debug, Default)]
 struct File {
-    /// Without a fact it is none of our business.
-    objects: BTreeMap<Key, Option<Fact>>,
+    objects: BTreeMap<Key, Object>,
     reports: Vec<Report>,
+}
+
+#[derive(Clone, Debug)]
+struct Object {
+    /// Without a fact it is none of our business.
+    fact: Option<Fact>,
+    /// The hash of the part of the file that defines it, unless something is wrong there.
+    part: Option<u64>,
 }
 
 impl Store {
@@ -57,21 +82,35 @@ impl Store {
         }
     }
 
+    /// The parts of a file that need not be understood again, by their hashes, and what they speak of.
+    pub(crate) fn parts(&self, path: &FileName) -> BTreeMap<u64, Vec<Key>> {
+        let mut parts = BTreeMap::<_, Vec<_>>::new();
+        for (key, object) in self.files.get(path).into_iter().flat_map(|file| &file.objects) {
+            if let Some(part) = object.part {
+                parts.entry(part).or_default().push(key.clone());
+            }
+        }
+        parts
+    }
+
     /// Takes news in, and tells what they changed.
     pub(crate) fn apply(&mut self, news: BTreeMap<FileName, FileNews>) -> Batch {
         let mut touched = BTreeSet::new();
         let mut reports = Vec::new();
-        let files: Vec<_> = news
-            .into_iter()
-            .map(|(path, news)| {
-                let file = self.renewed(&path, news);
-                self.difference(&path, file.as_ref(), &mut touched, &mut reports);
-                (path, file)
-            })
-            .collect();
+        let mut files = Vec::new();
+        for (path, news) in news {
+            let file = self.renewed(&path, news);
+            let nothing = File::default();
+            let (before, after) =
+                (self.files.get(&path).unwrap_or(&nothing), file.as_ref().unwrap_or(&nothing));
+            let differing: Vec<_> = differing(&before.objects, &after.objects).cloned().collect();
+            touched.extend(differing.iter().cloned());
+            reports.extend(after.reports.iter().filter(|report| !before.reports.contains(report)).cloned());
+            files.push((path, file, differing));
+        }
         let before: Vec<_> = touched.iter().map(|key| self.fact(key).cloned()).collect();
-        for (path, file) in files {
-            self.replace(path, file);
+        for (path, file, differing) in files {
+            self.replace(path, file, differing);
         }
         let mut events = Vec::new();
         for (key, before) in touched.iter().zip(before) {
@@ -94,45 +133,36 @@ impl Store {
                 let objects = before.map(|file| file.objects.clone()).unwrap_or_default();
                 Some(File { objects, reports: vec![report] })
             }
-            FileNews::Says(statements) => {
-                let mut file = File::default();
-                let mut seen = BTreeSet::new();
-                for statement in statements {
-                    file.take(statement, Path::new(path), before, &self.node_name, &mut seen);
+            FileNews::Says(parts) => {
+                let node_name = &*self.node_name;
+                let mut reading = Reading {
+                    path: Path::new(path),
+                    node_name,
+                    before,
+                    file: File::default(),
+                    refused: BTreeSet::new(),
+                };
+                for part in parts {
+                    reading.take(part);
                 }
-                Some(file)
+                Some(reading.file)
             }
         }
     }
 
-    /// What a new version of a file touches, and what it reports that the old one did not.
-    fn difference(
-        &self,
-        path: &FileName,
-        after: Option<&File>,
-        touched: &mut BTreeSet<Key>,
-        reports: &mut Vec<Report>,
-    ) {
-        let nothing = File::default();
-        let before = self.files.get(path).unwrap_or(&nothing);
-        let after = after.unwrap_or(&nothing);
-        let differing = |(one, other): (&File, &File), touched: &mut BTreeSet<Key>| {
-            let changed = one.objects.iter().filter(|(key, fact)| other.objects.get(key) != Some(fact));
-            touched.extend(changed.map(|(key, _)| key.clone()));
+    /// Takes a file in place of its older version, from which it differs in these objects.
+    fn replace(&mut self, path: FileName, file: Option<File>, differing: Vec<Key>) {
+        for key in differing {
+            if file.as_ref().is_some_and(|file| file.objects.contains_key(&key)) {
+                self.definers.insert((key, path.clone()));
+            } else {
+                self.definers.remove(&(key, path.clone()));
+            }
+        }
+        match file {
+            Some(file) => self.files.insert(path, file),
+            None => self.files.remove(&path),
         };
-        differing((before, after), touched);
-        differing((after, before), touched);
-        reports.extend(after.reports.iter().filter(|report| !before.reports.contains(report)).cloned());
-    }
-
-    fn replace(&mut self, path: FileName, file: Option<File>) {
-        for key in self.files.remove(&path).into_iter().flat_map(|before| before.objects.into_keys()) {
-            self.definers.remove(&(key, path.clone()));
-        }
-        if let Some(file) = file {
-            self.definers.extend(file.objects.keys().map(|key| (key.clone(), path.clone())));
-            self.files.insert(path, file);
-        }
     }
 
     /// The files that define an object, the one that counts first.
@@ -143,7 +173,7 @@ impl Store {
 
     fn fact(&self, key: &Key) -> Option<&Fact> {
         let path = self.definers(key).next()?;
-        self.files.get(path)?.objects.get(key)?.as_ref()
+        self.files.get(path)?.objects.get(key)?.fact.as_ref()
     }
 
     fn report_duplicates(&mut self, key: &Key, reports: &mut Vec<Report>) {
@@ -179,53 +209,110 @@ impl Store {
     }
 }
 
-impl File {
-    /// Takes a statement in. What it refuses stays what the file said before.
-    fn take(
-        &mut self,
-        statement: Statement,
-        path: &Path,
-        before: Option<&Self>,
-        node_name: &str,
-        seen: &mut BTreeSet<Key>,
-    ) {
-        let place = match statement.position {
-            Position::Line(line) => format!("{}:{line}", path.display()),
-            Position::Item(_) | Position::Unknown => path.display().to_string(),
+/// A file that is being taken in.
+struct Reading<'a> {
+    path: &'a Path,
+    node_name: &'a str,
+    before: Option<&'a File>,
+    file: File,
+    /// Defined, but never well.
+    refused: BTreeSet<Key>,
+}
+
+impl Reading<'_> {
+    fn take(&mut self, part: Part) {
+        let reports = self.file.reports.len();
+        let keys = match part.said {
+            Said::Same(keys) => keys
+                .into_iter()
+                .filter_map(|key| self.take_claim(key, Claim::Refused, part.position))
+                .collect(),
+            Said::New(statements) => statements
+                .into_iter()
+                .filter_map(|statement| self.take_statement(statement))
+                .collect::<Vec<_>>(),
         };
-        if let About::Object(key, claim) = statement.about {
-            if matches!(&key, Key::Node(name) if **name != *node_name) {
-                return;
-            }
-            if !seen.insert(key.clone()) {
-                let message = format!("{key}: is ignored here, for it is defined earlier in this file");
-                return self.reports.push(Report { place, message });
-            }
-            let old = before.and_then(|file| file.objects.get_key_value(&key));
-            match (claim, old) {
-                // Of equal values the old one is kept, for others hold it too.
-                (Claim::Is(fact), Some((key, Some(old)))) if fact == *old => {
-                    self.objects.insert(key.clone(), Some(old.clone()));
-                }
-                (Claim::Is(fact), _) => {
-                    self.objects.insert(key, Some(fact));
-                }
-                (Claim::NotOurs, _) => {
-                    self.objects.insert(key, None);
-                }
-                (Claim::Refused, Some((key, old))) => {
-                    self.objects.insert(key.clone(), old.clone());
-                }
-                (Claim::Refused, None) => {}
+        let clean = self.file.reports.len() == reports;
+        for key in keys {
+            if let Some(object) = self.file.objects.get_mut(&key) {
+                object.part = clean.then_some(part.hash);
             }
         }
-        self.reports.extend(
-            statement
-                .problems
-                .into_iter()
-                .map(|problem| Report { place: place.clone(), message: problem.to_string() }),
-        );
     }
+
+    fn take_statement(&mut self, statement: Statement) -> Option<Key> {
+        let Statement { position, about, problems } = statement;
+        let key = match about {
+            About::Object(Key::Node(name), _) if *name != *self.node_name => return None,
+            About::Object(key, claim) => self.take_claim(key, claim, position),
+            About::Nothing => None,
+        };
+        for problem in problems {
+            self.report(position, problem.to_string());
+        }
+        key
+    }
+
+    /// What a claim refuses stays what the file said before. Answers the object, unless there is none.
+    fn take_claim(&mut self, key: Key, claim: Claim, position: Position) -> Option<Key> {
+        if self.file.objects.contains_key(&key) || self.refused.contains(&key) {
+            self.report(position, format!("{key}: is ignored here, for it is defined earlier in this file"));
+            return None;
+        }
+        let before = self.before.and_then(|file| file.objects.get(&key));
+        let fact = match (claim, before) {
+            (Claim::Refused, None) => {
+                self.refused.insert(key);
+                return None;
+            }
+            (Claim::Refused, Some(before)) => before.fact.clone(),
+            // Of equal values the old one is kept, for others hold it too.
+            (Claim::Is(fact), Some(Object { fact: Some(before), .. })) if fact == *before => {
+                Some(before.clone())
+            }
+            (Claim::Is(fact), _) => Some(fact),
+            (Claim::NotOurs, _) => None,
+        };
+        self.file.objects.insert(key.clone(), Object { fact, part: None });
+        Some(key)
+    }
+
+    fn report(&mut self, position: Position, message: String) {
+        let path = self.path.display();
+        let place = match position {
+            Position::Line(line) => format!("{path}:{line}"),
+            Position::Item(_) | Position::Unknown => path.to_string(),
+        };
+        self.file.reports.push(Report { place, message });
+    }
+}
+
+/// The objects that are not the same in two versions of a file, in one walk along both.
+fn differing<'a>(
+    before: &'a BTreeMap<Key, Object>,
+    after: &'a BTreeMap<Key, Object>,
+) -> impl Iterator<Item = &'a Key> {
+    let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
+    std::iter::from_fn(move || {
+        loop {
+            let order = match (before.peek(), after.peek()) {
+                (Some((one, _)), Some((other, _))) => one.cmp(other),
+                (Some(_), None) => Ordering::Less,
+                (None, _) => Ordering::Greater,
+            };
+            let (key, same) = match order {
+                Ordering::Less => (before.next()?.0, false),
+                Ordering::Greater => (after.next()?.0, false),
+                Ordering::Equal => {
+                    let ((key, before), (_, after)) = (before.next()?, after.next()?);
+                    (key, before.fact == after.fact)
+                }
+            };
+            if !same {
+                return Some(key);
+            }
+        }
+    })
 }
 
 fn event(key: &Key, fact: Option<&Fact>) -> Option<Event> {

@@ -249,3 +249,6 @@ fn is_live_link(path: &Path) -> bool {
 fn is_hard_link(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.nlink() > 1)
 }
+
+#[cfg(test)]
+mod tests;
