@@ -2,6 +2,7 @@
 
 mod build;
 mod debian;
+mod demo;
 mod image;
 mod test;
 mod tidy;
@@ -26,6 +27,18 @@ enum Command {
         /// Only this program
         only: Option<Program>,
     },
+    /// Show the main job in namespaces of its own: two Services, eight pods, pause, real packets
+    Demo {
+        /// How to print what is shown
+        #[arg(short, long, value_enum, default_value_t = demo::Format::Text)]
+        output: demo::Format,
+    },
+    /// The demo itself, once it is in its namespaces
+    #[command(hide = true)]
+    DemoInside(demo::Inside),
+    /// A container of the demo
+    #[command(hide = true)]
+    DemoContainer(demo::Container),
     /// Every check and every test, the cheap ones first
     Test,
     /// The rules of the house that no compiler knows, one line a finding
@@ -67,6 +80,9 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Build { only: None } => build::all(),
         Command::Build { only: Some(Program::Pause) } => build::pause().map(drop),
         Command::Build { only: Some(Program::Fairlead) } => build::fairlead().map(drop),
+        Command::Demo { output } => demo::show(*output),
+        Command::DemoInside(inside) => demo::inside(inside),
+        Command::DemoContainer(container) => demo::container(*container),
         Command::Test => test::all(),
         Command::Tidy => tidy::check(),
         Command::Bless => test::bless(),

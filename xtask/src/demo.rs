@@ -1,0 +1,144 @@
+//! `cargo xtask demo`: the main job on real input, shown step by step.
+//!
+//! The demo runs as process 1 of namespaces of its own, so that whatever it starts ends with it, however it ends:
+//! its links, rules, mounts and processes have no other place to be. Only cgroups outlive it; the one that started
+//! it removes those, and compares the machine with what it was before.
+
+mod acts;
+mod http;
+mod machine;
+mod manifests;
+mod report;
+mod stage;
+mod table;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+use kernel_io::namespaces::Namespace;
+use kernel_io::process::{Launch, Process, Signal};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::{build, debian};
+use machine::Machine;
+use report::Report;
+use stage::Stage;
+
+/// How the demo prints what it shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Titled steps and tables, for a person
+    Text,
+    /// One JSON object, for a program
+    Json,
+}
+
+/// What the demo is told when it starts in its namespaces.
+#[derive(Args)]
+pub(crate) struct Inside {
+    /// How to print
+    #[arg(long, value_enum)]
+    output: Format,
+    /// The cgroup under which the pods' are made
+    #[arg(long)]
+    cgroup: String,
+    /// An empty folder for its files
+    #[arg(long)]
+    folder: PathBuf,
+}
+
+/// A container of the demo: a web server that tells its pod's name and the client's address.
+#[derive(Args, Clone, Copy)]
+pub(crate) struct Container {
+    /// The port that it listens on
+    #[arg(long, default_value_t = stage::WEB_PORT)]
+    port: u16,
+    /// Asks this port on localhost, and passes its answer on, in place of one of its own
+    #[arg(long)]
+    ask: Option<u16>,
+}
+
+/// Builds, sets the stage apart, lets the demo run there, and looks whether the machine is as before.
+pub(crate) fn show(format: Format) -> Result<()> {
+    ensure!(rustix::process::geteuid().is_root(), "the demo makes namespaces: run it as root");
+    debian::install_missing()?;
+    build::all()?;
+    let before = Machine::look()?;
+    let cgroup = format!("fairlead-demo-{}", std::process::id());
+    let folder = tempfile::Builder::new().prefix("fairlead-demo-").tempdir().context("make a folder")?;
+    let stopped = stop_flag()?;
+    let ended = start_apart(format, &cgroup, folder.path()).and_then(|demo| wait(&demo, &stopped));
+    folder.close().context("remove the demo's folder")?;
+    machine::remove_cgroups(&cgroup)?;
+    let left = Machine::look()?.beyond(&before);
+    ensure!(left.is_empty(), "the demo left behind: {}", left.join(", "));
+    match ended? {
+        Ended::Well => {
+            if format == Format::Text {
+                writeln!(io::stdout(), "The machine is as before: {before}.")?;
+            }
+            Ok(())
+        }
+        Ended::Stopped => bail!("stopped; the machine is as before: {before}"),
+    }
+}
+
+/// The demo itself.
+pub(crate) fn inside(inside: &Inside) -> Result<()> {
+    let mut report = Report::new(inside.output);
+    let mut stage = Stage::set(&inside.cgroup, &inside.folder)?;
+    let result = acts::all(&mut stage, &mut report);
+    report.end()?;
+    result
+}
+
+/// A container of the demo.
+pub(crate) fn container(container: Container) -> Result<()> {
+    http::serve(container.port, container.ask)
+}
+
+/// How the demo ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    Well,
+    Stopped,
+}
+
+fn start_apart(format: Format, cgroup: &str, folder: &Path) -> Result<Process> {
+    let format = format.to_possible_value().context("a format has a name")?;
+    let mut command = Command::new(std::env::current_exe().context("find this program")?);
+    command.args(["demo-inside", "--output", format.get_name(), "--cgroup", cgroup, "--folder"]).arg(folder);
+    let apart = [Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Pid, Namespace::Mount];
+    let launch = Launch::new(command).in_new(&apart).with_own_proc().in_own_session().dying_with_us();
+    Ok(launch.start()?.process)
+}
+
+/// Raised by Ctrl-C and its like.
+fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&flag)).context("wait for signals")?;
+    }
+    Ok(flag)
+}
+
+/// Waits for the demo, or ends it: it is process 1 of its namespace, so all that it started ends with it.
+fn wait(demo: &Process, stopped: &AtomicBool) -> Result<Ended> {
+    loop {
+        if let Some(status) = demo.wait_for(Duration::from_millis(50)) {
+            ensure!(status.success(), "the demo failed: {status}");
+            return Ok(Ended::Well);
+        }
+        if stopped.load(Ordering::Relaxed) {
+            demo.signal(Signal::KILL)?;
+            demo.wait();
+            return Ok(Ended::Stopped);
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The stage: a node, a client outside, the pods of the example, and the proxy.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use kernel_io::cgroup::Cgroups;
+use kernel_io::link::{Link, Route};
+use kernel_io::netns::Netns;
+use kernel_io::process::{Launch, Process, Signal};
+use kernel_io::sysctl;
+use pod_sandbox::{Limits, Linux, Network, PidSharing, PodNetwork, Sandbox, SandboxSpec, run, steps};
+
+use super::http;
+use super::manifests::{Manifests, PodRecord};
+use crate::workspace::{dist, output};
+
+/// Where the web server of a pod listens, and where the container beside it does.
+pub(super) const WEB_PORT: u16 = 8080;
+pub(super) const SIDE_PORT: u16 = 9090;
+
+/// The node port of the Service web.
+pub(super) const NODE_PORT: u16 = 30080;
+
+/// The node's address towards the client outside, and the client's.
+pub(super) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+pub(super) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 9);
+
+/// The range of the pods' addresses.
+pub(super) const POD_RANGE: &str = "10.244.0.0/16";
+
+pub(super) const MEMORY: u64 = 64 << 20;
+pub(super) const PROCESSES: u64 = 64;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Everything that is there.
+pub(super) struct Stage {
+    pub(super) node: Netns,
+    pub(super) outside: Netns,
+    pub(super) pods: BTreeMap<String, Pod>,
+    pub(super) manifests: Manifests,
+    proxy: Option<Process>,
+    log: PathBuf,
+    cgroup: String,
+}
+
+/// A pod with its containers.
+pub(super) struct Pod {
+    pub(super) record: PodRecord,
+    pub(super) sandbox: Sandbox,
+}
+
+impl Stage {
+    pub(super) fn set(cgroup: &str, folder: &Path) -> Result<Self> {
+        let node = Netns::current()?;
+        Link::loopback(&node).set_up()?;
+        for (name, value) in [("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "0")] {
+            sysctl::write(name, value)?;
+        }
+        let outside = outside(&node)?;
+        let files = folder.join("manifests");
+        fs::create_dir(&files)?;
+        let manifests = Manifests::copy(&files)?;
+        let (log, cgroup) = (folder.join("proxy.log"), cgroup.to_owned());
+        Ok(Self { node, outside, pods: BTreeMap::new(), manifests, proxy: None, log, cgroup })
+    }
+
+    /// Starts a pod and its two containers, and waits until both answer.
+    pub(super) fn start_pod(&mut self, record: &PodRecord) -> Result<()> {
+        let spec = SandboxSpec {
+            name: format!("{}/{}", self.cgroup, record.name),
+            hostname: record.name.clone(),
+            pids: PidSharing::Pod,
+            network: Network::Pod(PodNetwork {
+                node_link: record.name.clone(),
+                addresses: vec![record.address],
+            }),
+            sysctls: BTreeMap::new(),
+            limits: Limits { memory: Some(MEMORY), pids: Some(PROCESSES) },
+            pause: dist().join("pause"),
+        };
+        let sandbox = run(steps(&spec), Linux::new(self.node.clone(), Cgroups::detect()?))?;
+        for arguments in [vec!["--port", "8080"], vec!["--port", "9090", "--ask", "8080"]] {
+            let mut container = Command::new(std::env::current_exe()?);
+            container.arg("demo-container").args(arguments).stdin(Stdio::null());
+            sandbox.join(container)?;
+        }
+        let pod = Pod { record: record.clone(), sandbox };
+        until("the pod answers", || http::get(pod.at(SIDE_PORT)).is_ok())?;
+        self.pods.insert(record.name.clone(), pod);
+        Ok(())
+    }
+
+    pub(super) fn pod(&self, name: &str) -> Result<&Pod> {
+        self.pods.get(name).with_context(|| format!("there is a pod {name}"))
+    }
+
+    pub(super) fn start_proxy(&mut self) -> Result<()> {
+        let mut command = Command::new(dist().join("fairlead"));
+        command.arg("proxy").arg("--manifests").arg(self.manifests.folder());
+        command.args(["--cluster-cidr", POD_RANGE, "--hostname-override", "node-1"]);
+        command.stdin(Stdio::null()).stderr(File::create(&self.log)?);
+        self.proxy = Some(Launch::new(command).dying_with_us().start()?.process);
+        let last = self.manifests.pods()?.pop().context("there is a pod")?;
+        self.await_endpoint(&last, Endpoint::Present).map(drop)
+    }
+
+    /// Waits until the rules know, or know no more, of a pod. Answers how long it took.
+    pub(super) fn await_endpoint(&self, pod: &PodRecord, wanted: Endpoint) -> Result<Duration> {
+        let to = format!("--to-destination {}:{WEB_PORT}", pod.address);
+        let start = Instant::now();
+        let as_wanted = || {
+            let present = self.rules("iptables-save").is_ok_and(|rules| rules.contains(&to));
+            present == (wanted == Endpoint::Present)
+        };
+        until("the proxy follows the manifests", as_wanted)
+            .with_context(|| fs::read_to_string(&self.log).unwrap_or_default())?;
+        Ok(start.elapsed())
+    }
+
+    /// The node's rules.
+    pub(super) fn rules(&self, program: &str) -> Result<String> {
+        self.node.run(|| output(&mut Command::new(program)))?
+    }
+
+    /// Stops the proxy as a service manager would; the rules stay, and are then removed.
+    pub(super) fn stop_proxy(&mut self) -> Result<usize> {
+        let Some(proxy) = self.proxy.take() else { bail!("the proxy does not run") };
+        proxy.signal(Signal::TERM)?;
+        let status = proxy.wait_for(PATIENCE).context("the proxy ends when told to")?;
+        ensure!(status.success(), "the proxy ended with {status}");
+        let answer = self.outside.run(|| http::get((NODE, NODE_PORT).into()))?;
+        answer.context("traffic goes on without the proxy")?;
+        let stayed = count(&self.rules("iptables-save")?);
+        output(Command::new(dist().join("fairlead")).args(["proxy", "--cleanup"]))?;
+        Ok(stayed)
+    }
+}
+
+/// Whether the rules forward to an endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Endpoint {
+    Present,
+    Gone,
+}
+
+impl Pod {
+    /// One of the pod's own ports.
+    pub(super) fn at(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.record.address, port)
+    }
+
+    /// Runs a command inside the pod, to its end.
+    pub(super) fn shell(&self, script: &str) -> Result<()> {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).stdin(Stdio::null());
+        let status = self.sandbox.join(command)?.process.wait();
+        ensure!(status.success(), "{script:?} in pod {}: {status}", self.record.name);
+        Ok(())
+    }
+
+    /// What `ps` shows inside the pod: process, parent, state and command.
+    pub(super) fn processes(&self) -> Result<Vec<Vec<String>>> {
+        let mut command = Command::new("ps");
+        command.args(["-e", "-o", "pid=,ppid=,stat=,args="]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let started = self.sandbox.join(command)?;
+        let text = std::io::read_to_string(started.stdout.context("ps prints")?)?;
+        started.process.wait();
+        let cells = |line: &str| -> Vec<String> {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let (fixed, command) = words.split_at(words.len().min(3));
+            fixed.iter().map(ToString::to_string).chain([command.join(" ")]).collect()
+        };
+        Ok(text.lines().map(cells).filter(|cells| !cells[3].starts_with("ps -e")).collect())
+    }
+}
+
+/// How many rules there are.
+pub(super) fn count(save: &str) -> usize {
+    save.lines().filter(|line| line.starts_with("-A ")).count()
+}
+
+/// Waits for something.
+pub(super) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> Result<()> {
+    let start = Instant::now();
+    while !is_so() {
+        ensure!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// Somebody who is not of the cluster, one hop away.
+fn outside(node: &Netns) -> Result<Netns> {
+    let outside = Netns::new()?;
+    let (node_end, client_end) = Link::veth("outside", node, "eth0", &outside)?;
+    for (link, address) in [(&node_end, NODE), (&client_end, CLIENT)] {
+        link.add_address(format!("{address}/24").parse()?)?.set_up()?;
+    }
+    client_end.wait_running()?;
+    client_end.add_route(&Route::default_via(NODE.into()))?;
+    // A node sends to a cluster IP only if it has a way there at all, before the way is changed.
+    node_end.wait_running()?.add_route(&Route::default_via(CLIENT.into()))?;
+    Ok(outside)
+}
