@@ -24,7 +24,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
 
-pub use manifests::{Manifests, OpenError, WatchError, Watching, batch_of};
+pub use manifests::{Manifests, OpenError, WatchError, Watching};
 
 /// Something that is now known, and was not before.
 #[derive(Clone, Debug, PartialEq, Eq)]

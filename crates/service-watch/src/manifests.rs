@@ -1,7 +1,6 @@
 //! A directory of manifest files as a source of facts.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, ErrorKind, Read};
@@ -52,7 +51,7 @@ enum Lists {
 
 /// Why a directory cannot serve as a source.
 #[derive(Debug, Error)]
-#[error("cannot read manifests from {}: {source}", directory.display())]
+#[error("cannot read manifests from {}", directory.display())]
 pub struct OpenError {
     directory: PathBuf,
     source: io::Error,
@@ -60,7 +59,7 @@ pub struct OpenError {
 
 /// Why a directory cannot be watched.
 #[derive(Debug, Error)]
-#[error("cannot watch the manifests in {}: {source}", directory.display())]
+#[error("cannot watch the manifests in {}", directory.display())]
 pub struct WatchError {
     directory: PathBuf,
     source: io::Error,
@@ -71,14 +70,6 @@ pub struct WatchError {
 pub struct Watching {
     stop: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
-}
-
-/// What one YAML text states, as if it were the only manifest; `place` names it in the reports.
-pub fn batch_of(yaml: &str, place: &str, node_name: &str) -> Batch {
-    let mut store = Store::new(node_name.trim().to_lowercase().into());
-    let path = FileName::from(OsStr::new(place));
-    let news = news_of(&path, Syntax::Yaml, yaml.as_bytes(), BTreeMap::new());
-    store.apply(BTreeMap::from([(path, news)]))
 }
 
 impl Manifests {
@@ -144,9 +135,7 @@ impl Manifests {
                 return self.store.apply(news);
             }
         }
-        for path in &files {
-            self.stamps.entry(path.clone()).and_modify(|stamp| *stamp = None);
-        }
+        self.stamps.extend(files.into_iter().map(|path| (path, None)));
         let (listing, blind) = watcher.renew(&self.directory, |notice| tree::list(&self.directory, notice));
         self.look_at_all(listing, blind)
     }
