@@ -49,10 +49,22 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes in one line; some errors tell their cause themselves.
+fn told(error: &anyhow::Error) -> String {
+    let add = |mut line: String, cause: String| {
+        if !line.ends_with(&cause) {
+            line.push_str(if line.is_empty() { "" } else { ": " });
+            line.push_str(&cause);
+        }
+        line
+    };
+    error.chain().map(ToString::to_string).fold(String::new(), add)
 }
 
 fn command() -> Command {

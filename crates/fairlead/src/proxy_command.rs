@@ -7,7 +7,7 @@ use std::thread;
 
 use anyhow::Context;
 use clap::error::ErrorKind as UsageError;
-use clap::{ArgAction, Args};
+use clap::{ArgAction, Args, Command};
 use proxy::{Config, DetectLocal, Input, IptablesConfig, ProxyError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -104,9 +104,8 @@ impl ProxyCommand {
             return Ok(proxy::clean_up()?);
         }
         let Some(manifests) = self.manifests.clone() else {
-            let message =
-                "no source of Services: give --manifests DIR\n\nFor more information, try '--help'.\n";
-            crate::command().error(UsageError::MissingRequiredArgument, message).exit();
+            let message = "no source of Services: give --manifests DIR";
+            Self::command().error(UsageError::MissingRequiredArgument, message).exit();
         };
         let input = Input { config: self.config(), manifests };
         if self.dry_run {
@@ -116,6 +115,14 @@ impl ProxyCommand {
             return Ok(proxy::once(&input)?);
         }
         Ok(proxy::serve(&input, stop_signals()?)?)
+    }
+
+    /// The subcommand as it is called, for what clap says of it.
+    fn command() -> Command {
+        let mut command = crate::command();
+        command.build();
+        let proxy = command.find_subcommand("proxy").cloned();
+        proxy.unwrap_or(command)
     }
 
     fn config(&self) -> Config {

@@ -25,3 +25,16 @@ fn flags_may_have_underscores() {
         normalized_texts(&["fairlead", "proxy", "--cluster_cidr=10.0.0.0/8", "--hostname_override", "a_b"]);
     assert_eq!(arguments, ["fairlead", "proxy", "--cluster-cidr=10.0.0.0/8", "--hostname-override", "a_b"]);
 }
+
+#[test]
+fn an_error_is_told_in_one_line_and_each_cause_once() {
+    let cause = anyhow::anyhow!("No such file");
+    assert_eq!(
+        told(&cause.context("open the box").context("start: open the box")),
+        "start: open the box: No such file"
+    );
+    assert_eq!(
+        told(&anyhow::anyhow!("No such file").context("cannot read /x: No such file")),
+        "cannot read /x: No such file"
+    );
+}
