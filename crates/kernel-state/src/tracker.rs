@@ -141,13 +141,13 @@ impl<O: Objects> Tracker<O> {
     pub fn applied(&mut self, changes: &[Change<O>]) {
         for change in changes {
             let key = change.key();
-            if let Some(entry) = self.entries.get_mut(key) {
-                match change {
-                    Change::Put { value, .. } => entry.now(Some(value.clone())),
-                    Change::Drop { .. } => entry.now(None),
-                }
-                self.note(key);
+            // What is wanted may have changed since the changes were handed out, and the entry be gone.
+            let entry = self.entries.entry(key.clone()).or_insert_with(Entry::unknown);
+            match change {
+                Change::Put { value, .. } => entry.now(Some(value.clone())),
+                Change::Drop { .. } => entry.now(None),
             }
+            self.note(key);
         }
     }
 
