@@ -55,9 +55,10 @@ pub(super) fn parse_rule(text: &str) -> Rule {
     let mut target = None;
     for group in groups(&words(text)) {
         match group.split_first() {
-            Some((flag, rest)) if matches!(flag.as_str(), "-j" | "-g") => {
-                target = Some(parse_target(flag, rest).unwrap_or_else(|| Target::Other(join(rest).into())));
+            Some((flag, rest)) if flag == "-j" => {
+                target = Some(parse_target(rest).unwrap_or_else(|| Target::Other(join(rest).into())));
             }
+            // Also `-g`, so that it is printed with its flag again.
             Some(_) => matches.push(parse_match(group).unwrap_or_else(|| Match::Other(join(group).into()))),
             None => {}
         }
@@ -141,10 +142,9 @@ fn parse_match(group: &[String]) -> Option<Match> {
     }
 }
 
-fn parse_target(flag: &str, words: &[String]) -> Option<Target> {
+fn parse_target(words: &[String]) -> Option<Target> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match *words.as_slice() {
-        _ if flag != "-j" => None,
         ["ACCEPT"] => Some(Target::Accept),
         ["DROP"] => Some(Target::Drop),
         ["RETURN"] => Some(Target::Return),
