@@ -1,5 +1,6 @@
 //! Lines that iptables-save 1.8.9 printed, which are the same in both backends, and scripts for restore.
 
+use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::parse::parse_rule;
@@ -27,7 +28,7 @@ fn what_kube_proxy_writes_is_understood_and_printed_alike() {
         r#" -m conntrack --ctstate NEW -m comment --comment "kubernetes load balancer firewall" -j KUBE-PROXY-FIREWALL"#,
         r#" ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"#,
         r#" -d 172.30.0.41/32 -p tcp -m comment --comment "ns1/svc1:p80 has no endpoints" -m tcp --dport 80 -j REJECT --reject-with icmp-port-unreachable"#,
-        r#" -d fd00::1/128 -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp6-port-unreachable"#,
+        r" -d fd00::1/128 -p tcp -m tcp --dport 80 -j REJECT --reject-with icmp6-port-unreachable",
         r" -p tcp -m comment --comment plain -m tcp -j DROP",
         r#" -m comment --comment "quo\"te and \\ back \'n" -j DROP"#,
         r" -m comment --comment -j -j DROP",
@@ -261,64 +262,41 @@ fn each_table_is_one_transaction_and_each_line_knows_its_change() {
     assert_eq!((script.change_at(0), script.change_at(8)), (None, None));
 }
 
-/// Words that rules are made of, and some that they are not.
-fn word() -> impl Strategy<Value = String> {
-    let known = [
-        "-A",
-        "-s",
-        "-d",
-        "-i",
-        "-o",
-        "-p",
-        "-m",
-        "-j",
-        "-g",
-        "!",
-        "tcp",
-        "udp",
-        "comment",
-        "--comment",
-        "\"a b\"",
-        "\"",
-        "\\",
-        "recent",
-        "--rcheck",
-        "--set",
-        "--name",
-        "--seconds",
-        "1",
-        "--reap",
-        "--mask",
-        "--rsource",
-        "255.255.255.255",
-        "10.0.0.0/8",
-        "::1",
-        "mark",
-        "--mark",
-        "0x4000/0x4000",
-        "--ctstate",
-        "NEW,DNAT",
-        "conntrack",
-        "ACCEPT",
-        "DNAT",
-        "--to-destination",
-        "10.0.0.1:80",
-        "[::1]:80",
-        "MARK",
-        "--set-xmark",
-        "--dport",
-        "99999",
-        "statistic",
-        "--mode",
-        "random",
-        "--probability",
-        "2",
-        "KUBE-SERVICES",
-        "--",
-        "-",
-        "é",
+/// Parts that rules are made of, known and unknown ones.
+fn parts() -> impl Strategy<Value = Vec<&'static str>> {
+    let matches = [
+        "! -s 127.0.0.0/8",
+        "-d 172.30.0.41/32",
+        "-s 10.0.0.0/255.0.255.0",
+        "-i cali+",
+        "! -i cni0",
+        "-o eth0",
+        "-p tcp",
+        "! -p udp",
+        "-m comment --comment \"a \\\"b\\\" -j c\"",
+        "-m comment --comment -j",
+        "-m tcp --dport 80",
+        "-m tcp ! --dport 80",
+        "-m multiport --dports 80,443",
+        "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT",
+        "-m mark ! --mark 0x4000/0x4000",
+        "-m addrtype --dst-type LOCAL",
+        "-m recent --set --name A --mask 255.255.255.255 --rsource",
+        "-m recent --rcheck --seconds 10 --reap --name A --rsource",
+        "-m statistic --mode random --probability 0.33333333349",
+        "-f",
     ];
-    prop_oneof![9 => proptest::sample::select(known.to_vec()).prop_map(str::to_owned), 1 => "\\PC{0,12}"]
+    let targets = [
+        "-j ACCEPT",
+        "-j DNAT --to-destination [::1]:80",
+        "-j LOG --log-prefix \"a b: \"",
+        "-g KUBE-FIREWALL",
+    ];
+    let matches = proptest::sample::subsequence(matches.to_vec(), 0..8).prop_shuffle();
+    (matches, proptest::sample::select(targets.to_vec())).prop_map(|(mut parts, target)| {
+        parts.push(target);
+        parts
+    })
 }
 
 proptest! {
@@ -329,9 +307,23 @@ proptest! {
     }
 
     #[test]
-    fn what_was_read_prints_as_what_reads_the_same(words in proptest::collection::vec(word(), 0..12)) {
-        let rule = parse_rule(&words.join(" "));
-        let again = parse_rule(&rule.to_string());
-        prop_assert_eq!(again.to_string(), rule.to_string());
+    fn parts_of_rules_in_any_number_and_order_can_be_read(mut words in vec(word(), 0..12), quote in 0..12_usize) {
+        words.insert(quote.min(words.len()), "\"".to_owned());
+        let _ = parse_rule(&words.join(" "));
     }
+
+    #[test]
+    fn what_was_read_prints_as_what_reads_the_same(parts in parts()) {
+        let rule = parse_rule(&parts.join(" "));
+        prop_assert_eq!(parse_rule(&rule.to_string()), rule);
+    }
+}
+
+/// Words that rules are made of, and some that they are not.
+fn word() -> impl Strategy<Value = String> {
+    let known = "-A -s -d -i -p -m -j -g ! tcp comment --comment recent --rcheck --set --name --seconds 1 --reap \
+        --mask --rsource 255.255.255.255 ::1 mark --mark 0x4000/0x4000 --ctstate NEW,DNAT conntrack ACCEPT DNAT \
+        --to-destination 10.0.0.1:80 MARK --set-xmark --dport 99999 statistic --mode random --probability 2 -- - é";
+    let known: Vec<&str> = known.split_whitespace().collect();
+    prop_oneof![9 => proptest::sample::select(known).prop_map(str::to_owned), 1 => "\\PC{0,12}"]
 }
