@@ -64,13 +64,16 @@ pub(crate) struct Container {
     ask: Option<u16>,
 }
 
+/// How the cgroups of demos begin.
+const CGROUP: &str = "demo-";
+
 /// Builds, sets the stage apart, lets the demo run there, and looks whether the machine is as before.
 pub(crate) fn show(format: Format) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "the demo makes namespaces: run it as root");
     debian::install_missing()?;
     build::all()?;
     let before = Machine::look()?;
-    let cgroup = format!("fairlead-demo-{}", std::process::id());
+    let cgroup = format!("{CGROUP}{}", std::process::id());
     let folder = tempfile::Builder::new().prefix("fairlead-demo-").tempdir().context("make a folder")?;
     let stopped = stop_flag()?;
     let ended = start_apart(format, &cgroup, folder.path()).and_then(|demo| wait(&demo, &stopped));

@@ -38,6 +38,9 @@ pub enum ProxyError {
     /// The manifests cannot be watched.
     #[error(transparent)]
     Watch(#[from] service_watch::WatchError),
+    /// The manifests could not be listed.
+    #[error("{} cannot be listed; see above", .0.display())]
+    NotListed(PathBuf),
     /// The tools of the mode cannot be used.
     #[error(transparent)]
     Tools(#[from] OpenError),
@@ -51,7 +54,7 @@ pub enum ProxyError {
 
 /// Prints the whole wanted state of both families. Touches nothing, and needs no privilege.
 pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError> {
-    let (mut knowledge, _) = read(input)?;
+    let (mut knowledge, _) = read_whole(input)?;
     let mode = families::iptables_mode();
     for (family, tool) in [(Family::V4, "iptables"), (Family::V6, "ip6tables")] {
         let plan = knowledge.plan(&Touched::everything(), family);
@@ -65,7 +68,7 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 
 /// Brings the kernel to the plan, and ends.
 pub fn once(input: &Input) -> Result<(), ProxyError> {
-    let (mut knowledge, _) = read(input)?;
+    let (mut knowledge, _) = read_whole(input)?;
     let mut unwritten = Vec::new();
     for (family, mut reconciler) in families::open_iptables(knowledge.localhost_node_ports())? {
         reconciler.want(&prepared(knowledge.plan(&Touched::everything(), family)));
@@ -99,7 +102,9 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
         for (family, reconciler) in families {
             writers.push((family, start_writer(scope, family, reconciler)?));
         }
-        send_plans(&mut knowledge, &Touched::everything(), &writers);
+        if knowledge.listed() == Listed::Yes {
+            send_plans(&mut knowledge, &Touched::everything(), &writers);
+        }
         info!(services = knowledge.service_count(), "serving");
         for message in messages {
             match message {
@@ -122,7 +127,16 @@ enum Message {
     Stop,
 }
 
-/// Reads the first full lists.
+/// Reads the first full lists, without which nothing may be written.
+fn read_whole(input: &Input) -> Result<(Knowledge, Manifests), ProxyError> {
+    let (knowledge, manifests) = read(input)?;
+    match knowledge.listed() {
+        Listed::Yes => Ok((knowledge, manifests)),
+        Listed::NotYet => Err(ProxyError::NotListed(input.manifests.clone())),
+    }
+}
+
+/// Reads what is there.
 fn read(input: &Input) -> Result<(Knowledge, Manifests), ProxyError> {
     let settings = input.config.settings()?;
     let node_name = input.config.node_name()?;

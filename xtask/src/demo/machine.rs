@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kernel_io::cgroup::Cgroups;
@@ -29,7 +29,7 @@ impl Machine {
             rules: rules("iptables-save")?.union(&rules("ip6tables-save")?).cloned().collect(),
             links: names(Path::new("/sys/class/net"))?,
             mounts: mounts()?,
-            cgroups: cgroups()?,
+            cgroups: cgroups(),
             processes: processes()?,
         })
     }
@@ -67,9 +67,10 @@ impl fmt::Display for Machine {
     }
 }
 
-/// Removes the groups that were made below a group, and that group.
-pub(super) fn remove_cgroups(group: &str) -> Result<()> {
+/// Removes the groups of the pods of a demo. The sandbox makes them below its own.
+pub(super) fn remove_cgroups(demo: &str) -> Result<()> {
     let cgroups = Cgroups::detect()?;
+    let group = format!("fairlead/{demo}");
     // Making one takes over what is there, so the folder can be looked into in either layout of the machine.
     let last = cgroups.create(&format!("{group}/last"))?;
     let folder = last.path().parent().map(Path::to_path_buf).context("a cgroup lies below another")?;
@@ -99,11 +100,22 @@ fn mounts() -> Result<BTreeSet<String>> {
     Ok(text.lines().map(str::to_owned).collect())
 }
 
-fn cgroups() -> Result<BTreeSet<String>> {
-    let place = Cgroups::detect()?.create("fairlead-look")?;
-    let folder = place.path().parent().map(Path::to_path_buf).context("a cgroup lies below another")?;
-    place.remove()?;
-    Ok(names(&folder)?.into_iter().filter(|name| name.starts_with("fairlead-demo-")).collect())
+/// Groups of demos, wherever in the tree they are.
+fn cgroups() -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut folders = vec![PathBuf::from("/sys/fs/cgroup")];
+    while let Some(folder) = folders.pop() {
+        // A group may go while we look, and is then none that was left.
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name().to_string_lossy().starts_with(super::CGROUP) {
+                    found.insert(entry.path().display().to_string());
+                }
+                folders.push(entry.path());
+            }
+        }
+    }
+    found
 }
 
 /// Processes of programs that the demo starts.
