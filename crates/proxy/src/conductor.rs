@@ -5,16 +5,14 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 
-use kernel_io::xtables::OpenError;
-use proxy_modes::Mode;
-use service_plan::{Family, LocalhostNodePorts, Plan, Touched};
+use service_plan::{Family, Plan, Touched};
 use service_watch::{Batch, Manifests};
 use thiserror::Error;
 use tracing::info;
 
 use crate::config::{Config, ConfigError};
-use crate::families::{self, IptablesReconciler};
 use crate::knowledge::{Knowledge, Listed};
+use crate::modes::{self, Families, ModeError, Reconcile};
 use crate::writer;
 
 /// What the proxy is to work from.
@@ -41,9 +39,9 @@ pub enum ProxyError {
     /// The manifests could not be listed.
     #[error("{} cannot be listed; see above", .0.display())]
     NotListed(PathBuf),
-    /// The tools of the mode cannot be used.
+    /// What the mode is written with cannot be used.
     #[error(transparent)]
-    Tools(#[from] OpenError),
+    Mode(#[from] ModeError),
     /// The kernel was not brought to the plan.
     #[error("{0} could not be written; see above")]
     Unwritten(String),
@@ -55,13 +53,9 @@ pub enum ProxyError {
 /// Prints the whole wanted state of both families. Touches nothing, and needs no privilege.
 pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError> {
     let (mut knowledge, _) = read_whole(input)?;
-    let mode = families::iptables_mode();
-    for (family, tool) in [(Family::V4, "iptables"), (Family::V6, "ip6tables")] {
-        let plan = knowledge.plan(&Touched::everything(), family);
-        let mut state = mode.skeleton(&plan.node);
-        let ports = plan.services.iter().flat_map(|(_, ports)| ports);
-        ports.for_each(|port| state.extend(mode.render(port, &plan.node)));
-        write!(out, "# {tool}\n{state}")?;
+    let mode = input.config.mode()?;
+    for family in Family::BOTH {
+        modes::print(mode, &knowledge.plan(&Touched::everything(), family), out)?;
     }
     Ok(())
 }
@@ -69,31 +63,22 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 /// Brings the kernel to the plan, and ends.
 pub fn once(input: &Input) -> Result<(), ProxyError> {
     let (mut knowledge, _) = read_whole(input)?;
-    let mut unwritten = Vec::new();
-    for (family, mut reconciler) in families::open_iptables(knowledge.localhost_node_ports())? {
-        reconciler.want(&prepared(knowledge.plan(&Touched::everything(), family)));
-        if !writer::write(family, &mut reconciler).is_complete() {
-            unwritten.push(family.to_string());
-        }
+    let mut families = modes::open(input.config.mode()?, knowledge.localhost_node_ports())?;
+    for (family, reconciler) in &mut families {
+        reconciler.want(&prepared(knowledge.plan(&Touched::everything(), *family)));
     }
-    whole(&unwritten)
+    write_all(families)
 }
 
 /// Removes all that this proxy or a kube-proxy left, and nothing else.
 pub fn clean_up() -> Result<(), ProxyError> {
-    let mut unwritten = Vec::new();
-    for (family, mut reconciler) in families::open_iptables(LocalhostNodePorts::Ignore)? {
-        if !writer::write(family, &mut reconciler).is_complete() {
-            unwritten.push(family.to_string());
-        }
-    }
-    whole(&unwritten)
+    write_all(modes::cleaners()?)
 }
 
 /// Keeps the kernel at the plan until told to stop. The rules stay.
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (mut knowledge, manifests) = read(input)?;
-    let families = families::open_iptables(knowledge.localhost_node_ports())?;
+    let families = modes::open(input.config.mode()?, knowledge.localhost_node_ports())?;
     let (sender, messages) = mpsc::channel();
     let _watching = manifests.watch(forward(sender.clone(), Message::Batch)?)?;
     relay(stop, sender, |()| Message::Stop)?;
@@ -154,23 +139,31 @@ fn send_plans(knowledge: &mut Knowledge, touched: &Touched, writers: &[(Family, 
     }
 }
 
-/// Sees to what the plan needs of the kernel besides rules.
 fn prepared(plan: Plan) -> Plan {
-    if plan.node.localhost_node_ports == LocalhostNodePorts::Serve {
-        families::route_localhost();
-    }
+    modes::prepare(&plan);
     plan
 }
 
 fn start_writer<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     family: Family,
-    reconciler: IptablesReconciler,
+    mut reconciler: Box<dyn Reconcile>,
 ) -> Result<Sender<Plan>, io::Error> {
     let (sender, plans) = mpsc::channel();
-    let work = move || writer::write_plans(family, reconciler, &plans);
+    let work = move || writer::write_plans(family, &mut *reconciler, &plans);
     thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
     Ok(sender)
+}
+
+/// One pass for each; what could not be written was told by it.
+fn write_all(families: Families) -> Result<(), ProxyError> {
+    let mut unwritten = Vec::new();
+    for (family, mut reconciler) in families {
+        if !writer::write(family, &mut *reconciler).is_complete() {
+            unwritten.push(family.to_string());
+        }
+    }
+    if unwritten.is_empty() { Ok(()) } else { Err(ProxyError::Unwritten(unwritten.join(" and "))) }
 }
 
 /// A channel whose messages go on to another one, in that one's words.
@@ -194,8 +187,4 @@ where
         let _unheard = messages.into_iter().try_for_each(|message| out.send(word(message)));
     };
     thread::Builder::new().name("relay".to_owned()).spawn(work).map(drop)
-}
-
-fn whole(unwritten: &[String]) -> Result<(), ProxyError> {
-    if unwritten.is_empty() { Ok(()) } else { Err(ProxyError::Unwritten(unwritten.join(" and "))) }
 }

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use service_plan::{LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, NodePortSetting, Settings};
 use thiserror::Error;
 
+use crate::modes::ProxyMode;
+
 /// A configuration, with upstream's field names and defaults.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
@@ -84,12 +86,21 @@ impl Config {
         serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))
     }
 
+    /// The mode.
+    pub fn mode(&self) -> Result<ProxyMode, ConfigError> {
+        match self.mode.as_str() {
+            "" | "iptables" => Ok(ProxyMode::Iptables),
+            other => Err(ConfigError::Field {
+                field: "Mode.ProxyMode",
+                value: other.to_owned(),
+                reason: "must be iptables or blank; the other modes are not built yet",
+            }),
+        }
+    }
+
     /// The configuration, checked and in the plan's terms.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
-        if !matches!(self.mode.as_str(), "" | "iptables") {
-            let reason = "must be iptables or blank; the other modes are not built yet";
-            return Err(ConfigError::Field { field: "Mode.ProxyMode", value: self.mode.clone(), reason });
-        }
+        self.mode()?;
         Ok(Settings {
             masquerade_all: if self.iptables.masquerade_all { MasqueradeAll::Yes } else { MasqueradeAll::No },
             mark: self.mark()?,

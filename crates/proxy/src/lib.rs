@@ -7,11 +7,12 @@
 
 mod conductor;
 mod config;
-mod families;
 mod knowledge;
+mod modes;
 mod reconciler;
 mod writer;
 
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
 pub use config::{Config, ConfigError, DetectLocal, IptablesConfig};
+pub use modes::{ModeError, ProxyMode};
 pub use reconciler::{Failure, Pass, Reconciler, Refusal};

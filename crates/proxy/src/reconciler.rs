@@ -7,6 +7,8 @@ use kernel_state::{Change, Objects, Owner, Retried, State, Tracker};
 use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
 
+use crate::modes::Reconcile;
+
 /// Brings the kernel's state of one family to the plan.
 pub struct Reconciler<M: Mode, T> {
     mode: M,
@@ -178,6 +180,25 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         }
         pass.refused.push(Refusal { owners, error });
         None
+    }
+}
+
+impl<M, T> Reconcile for Reconciler<M, T>
+where
+    M: Mode + Send,
+    M::Objects: Objects<Key: Send, Value: Send>,
+    T: Target<M::Objects> + Send,
+{
+    fn want(&mut self, plan: &Plan) {
+        Self::want(self, plan);
+    }
+
+    fn write(&mut self) -> Pass {
+        Self::write(self)
+    }
+
+    fn try_again(&mut self) -> Retried {
+        Self::try_again(self)
     }
 }
 

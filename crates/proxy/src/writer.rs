@@ -4,13 +4,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kernel_io::Target;
-use proxy_modes::Mode;
 use service_plan::{Family, Plan};
 use tracing::{debug, error, info};
 
 use crate::config::MIN_SYNC_PERIOD;
-use crate::reconciler::{Pass, Reconciler};
+use crate::modes::Reconcile;
+use crate::reconciler::Pass;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -23,11 +22,7 @@ struct Retry {
 }
 
 /// Writes plans as they come, those of a burst together, until no more can come.
-pub(crate) fn write_plans<M, T>(family: Family, mut reconciler: Reconciler<M, T>, plans: &Receiver<Plan>)
-where
-    M: Mode,
-    T: Target<M::Objects>,
-{
+pub(crate) fn write_plans(family: Family, reconciler: &mut dyn Reconcile, plans: &Receiver<Plan>) {
     let mut retry: Option<Retry> = None;
     loop {
         let plan = match retry {
@@ -47,7 +42,7 @@ where
         if due.is_some() {
             reconciler.try_again();
         }
-        retry = if write(family, &mut reconciler).is_complete() {
+        retry = if write(family, reconciler).is_complete() {
             None
         } else if retry.is_some() && due.is_none() {
             retry
@@ -67,11 +62,7 @@ impl Retry {
 }
 
 /// One pass, and what is to be said of it.
-pub(crate) fn write<M, T>(family: Family, reconciler: &mut Reconciler<M, T>) -> Pass
-where
-    M: Mode,
-    T: Target<M::Objects>,
-{
+pub(crate) fn write(family: Family, reconciler: &mut dyn Reconcile) -> Pass {
     let span = tracing::info_span!("pass", %family);
     let _entered = span.enter();
     let start = Instant::now();
