@@ -1,0 +1,186 @@
+//! What is wrong is told in one line that names it, and everything else keeps working.
+
+use std::process::Command;
+
+use crate::stage::{Ended, Stage, endpoints, service};
+
+/// Has Service good, and one file more.
+fn beside_a_good_service(name: &str, text: &str) -> Stage {
+    let stage = Stage::new();
+    stage.write("good.yaml", &(service("good", "10.96.0.1", "") + &endpoints("good", &["10.244.0.1"])));
+    stage.write(name, text);
+    stage
+}
+
+/// Writes once; Service good must be served whatever else there is.
+fn once(stage: &Stage) -> Ended {
+    let ended = stage.proxy(&["--once"]).success();
+    let rules = stage.rules();
+    assert!(
+        rules.contains("-d 10.96.0.1/32") && rules.contains("--to-destination 10.244.0.1:8080"),
+        "{rules}"
+    );
+    ended
+}
+
+#[test]
+fn a_syntax_error_is_told_with_file_and_line() {
+    let stage = beside_a_good_service("broken.yaml", "apiVersion: v1\nkind: Service\nspec: [\n");
+    let path = stage.manifests().join("broken.yaml");
+    once(&stage).line_with(&["does not parse", &format!("{}:", path.display())]);
+}
+
+#[test]
+fn a_file_that_is_not_text_is_told() {
+    let stage = beside_a_good_service("other.yaml", "");
+    std::fs::write(stage.manifests().join("binary.yaml"), b"kind: \xff\xfe").expect("written");
+    once(&stage).line_with(&["is not UTF-8", "binary.yaml:1"]);
+}
+
+#[test]
+fn a_wrong_field_is_told_with_its_path_and_its_file() {
+    for (yaml, field, what) in [
+        (service("bad", "10.96.0.2", ", protocol: HTTP"), "spec.ports[0].protocol", "\"HTTP\" is not known"),
+        (service("bad", "10.96.0.2", ", nodePort: 70000"), "spec.ports[0].nodePort", "70000 is not a port"),
+        (service("bad", "10.96.0.2", "").replace("80", "70000"), "spec.ports[0].port", "70000 is not a port"),
+        (service("bad", "10.96.0.2", "").replace("80", "0"), "spec.ports[0].port", "0 is not a port"),
+        (service("bad", "10.96.0.256", ""), "spec.clusterIP", "\"10.96.0.256\" is not an IP address"),
+        (service("Bad", "10.96.0.2", ""), "metadata.name", "\"Bad\" is not a name"),
+        (endpoints("bad", &["10.244.0.2"]).replace("8080", "-1"), "ports[0].port", "-1 is not a port"),
+        (
+            endpoints("bad", &["fd00::1"]).replace("IPv6", "IPv4"),
+            "endpoints[0].addresses[0]",
+            "not an IPv4 address",
+        ),
+    ] {
+        let stage = beside_a_good_service("bad.yaml", &yaml);
+        let ended = once(&stage);
+        ended.line_with(&[field, what, "bad.yaml:1"]);
+        assert!(!stage.rules().contains("10.96.0.2"), "{field}");
+    }
+}
+
+#[test]
+fn every_wrong_field_of_an_object_is_told() {
+    let yaml = service("bad", "10.96.0.2", ", protocol: HTTP, nodePort: -1").replace("80", "70000");
+    let stage = beside_a_good_service("bad.yaml", &yaml);
+    let ended = once(&stage);
+    for field in ["spec.ports[0].port:", "spec.ports[0].protocol:", "spec.ports[0].nodePort:"] {
+        ended.line_with(&["Service default/bad", field, "bad.yaml:1"]);
+    }
+}
+
+#[test]
+fn of_two_services_with_one_cluster_ip_the_oldest_wins() {
+    let made = |name: &str, year: u32, more: &str| {
+        let created = format!("{{name: {name}, creationTimestamp: \"{year}-01-01T00:00:00Z\",");
+        service(name, "10.96.0.2", more).replace(&format!("{{name: {name},"), &created)
+    };
+    let text = made("young", 2025, ", nodePort: 30001")
+        + &made("zz-old", 2024, "")
+        + &endpoints("young", &["10.244.0.2"])
+        + &endpoints("zz-old", &["10.244.0.3"]);
+    let stage = beside_a_good_service("two.yaml", &text);
+    once(&stage).line_with(&[
+        "Service default/young:http: spec.clusterIP 10.96.0.2:80/TCP is already taken by Service default/zz-old",
+    ]);
+    let rules = stage.rules();
+    assert!(rules.contains("\"default/zz-old:http cluster IP\""), "{rules}");
+    assert!(!rules.contains("\"default/young:http cluster IP\""), "{rules}");
+    assert!(rules.contains("--dport 30001"), "its node port is served all the same: {rules}");
+}
+
+#[test]
+fn an_object_that_two_files_define_is_told_and_the_first_file_counts() {
+    let stage = beside_a_good_service("other.yaml", &service("good", "10.96.0.9", ""));
+    once(&stage).line_with(&["Service default/good", "other.yaml", "good.yaml defines it"]);
+    assert!(!stage.rules().contains("10.96.0.9"));
+}
+
+#[test]
+fn a_directory_that_is_not_there_is_named() {
+    for mode in ["--once", "--dry-run"] {
+        let stage = Stage::new();
+        let line = stage.ended(stage.command(&["proxy", mode, "--manifests", "/nowhere/at/all"])).one_line(1);
+        assert_eq!(
+            line,
+            "error: cannot read manifests from /nowhere/at/all: No such file or directory (os error 2)"
+        );
+    }
+}
+
+#[test]
+fn without_root_it_says_that_it_may_not() {
+    let stage = Stage::with_example();
+    let line = stage.proxy_of_nobody(&["--once"]).one_line(1);
+    assert!(line.starts_with("error: iptables: permission denied; writing rules needs root"), "{line}");
+    assert_eq!(stage.rules(), "iptables\n\nip6tables\n\n");
+}
+
+#[test]
+fn without_iptables_on_path_it_names_what_is_missing() {
+    let stage = Stage::with_example();
+    let empty = stage.directory().join("empty");
+    std::fs::create_dir(&empty).expect("a directory");
+    let with_empty_path = |mut command: Command| {
+        command.env("PATH", &empty);
+        stage.ended(command).one_line(1)
+    };
+    let expected = "error: cannot find iptables on PATH; install the package iptables";
+    assert_eq!(with_empty_path(stage.proxy_command(&["--once"])), expected);
+    assert_eq!(with_empty_path(stage.proxy_command(&[])), expected);
+    assert_eq!(with_empty_path(stage.command(&["proxy", "--cleanup"])), expected);
+}
+
+#[test]
+fn a_flag_with_a_wrong_value_is_named() {
+    let stage = Stage::with_example();
+    for (flag, value, expected) in [
+        ("--proxy-mode", "nonsense", "Mode.ProxyMode: invalid value \"nonsense\": must be iptables"),
+        (
+            "--cluster-cidr",
+            "10.0.0.0/99",
+            "DetectLocalConfiguration.ClusterCIDRs: invalid value \"10.0.0.0/99\": must be a valid CIDR",
+        ),
+        ("--detect-local-mode", "Guess", "DetectLocalMode: invalid value \"Guess\": must be ClusterCIDR"),
+        ("--nodeport-addresses", "all", "NodePortAddresses: invalid value \"all\": must be a valid CIDR"),
+        (
+            "--iptables-masquerade-bit",
+            "32",
+            "KubeProxyIPTablesConfiguration.MasqueradeBit: invalid value \"32\": must be within the range [0, 31]",
+        ),
+    ] {
+        let line = stage.proxy(&["--once", flag, value]).one_line(1);
+        assert!(line.starts_with(&format!("error: failed validate: {expected}")), "{line}");
+        assert_eq!(line.matches("invalid value").count(), 1, "{line}");
+    }
+    assert_eq!(stage.rules(), "iptables\n\nip6tables\n\n");
+}
+
+#[test]
+fn wrong_usage_is_another_exit_code() {
+    let stage = Stage::with_example();
+    for (arguments, expected) in [
+        (vec!["proxy", "--nonsense"], "unexpected argument '--nonsense' found"),
+        (vec!["proxy", "--once"], "--manifests <DIR>"),
+        (vec!["proxy"], "no source of Services: give --manifests DIR"),
+        (vec!["proxy", "--manifests", "x", "--once", "--dry-run"], "cannot be used with"),
+        (vec!["proxy", "--manifests", "x", "positional"], "unexpected argument 'positional' found"),
+        (vec!["proxy", "--manifests", "x", "--iptables-masquerade-bit", "many"], "invalid value 'many'"),
+        (vec!["nonsense"], "unrecognized subcommand 'nonsense'"),
+        (vec!["completions", "csh"], "invalid value 'csh'"),
+    ] {
+        let ended = stage.ended(stage.command(&arguments));
+        assert_eq!(ended.status.code(), Some(2), "{arguments:?}: {ended:#?}");
+        assert!(ended.stderr.contains(expected), "{arguments:?}: {ended:#?}");
+        assert_eq!(ended.stdout, "");
+    }
+}
+
+#[test]
+fn without_a_source_the_usage_is_that_of_the_proxy() {
+    let stage = Stage::new();
+    let ended = stage.ended(stage.command(&["proxy"]));
+    ended.line_with(&["Usage: fairlead proxy"]);
+    ended.line_with(&["For more information"]);
+}
