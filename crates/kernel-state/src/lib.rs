@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display, Formatter, Write};
 
+pub mod nft;
 mod tracker;
 pub mod xtables;
 
