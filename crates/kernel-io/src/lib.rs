@@ -11,6 +11,7 @@ pub mod link;
 pub mod namespaces;
 pub mod netlink;
 pub mod netns;
+pub mod nft;
 pub mod process;
 pub mod sysctl;
 mod target;

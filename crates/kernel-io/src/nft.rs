@@ -1,0 +1,181 @@
+//! `nf_tables` over netlink: our table of one family, read and written without any tool.
+//!
+//! A write is one transaction: all of it is there at once, or nothing is. Only what `nft` itself would write is
+//! written, with the user data that it keeps for its listings.
+
+use kernel_state::nft::{self, Family, Key, Object, Value, steps};
+use kernel_state::{Change, Objects};
+use rustix::io::Errno;
+use thiserror::Error;
+
+use crate::netlink::{BatchError, NetlinkError, Protocol, Socket, flags};
+use crate::target::{Applied, ReadError, Refused, Target, WriteError};
+
+mod batch;
+mod chain;
+mod expression;
+mod read;
+mod rule;
+mod set;
+mod userdata;
+mod verdict;
+mod wire;
+
+use batch::{Batch, Packing};
+use wire::kind;
+
+/// Our table of one family, in the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Nft {
+    family: Family,
+    layout: Layout,
+    socket: Socket,
+}
+
+/// How our table is laid out.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout {
+    /// The comment of a table that follows it. One with another comment is replaced whole.
+    pub comment: &'static str,
+    /// The sets and maps whose elements are ours; what other sets hold goes with the set.
+    pub sets: &'static [&'static str],
+}
+
+/// The kernel's tables cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The caller may not.
+    #[error("nftables: permission denied; writing rules needs root or CAP_NET_ADMIN")]
+    Permission,
+    /// The kernel was built without them, or without this family.
+    #[error("nftables: this kernel has none for the family {}", .0.name())]
+    Missing(Family),
+    /// The kernel does not answer.
+    #[error("nftables: {0}")]
+    Netlink(#[from] NetlinkError),
+}
+
+/// Above what a transaction for 50,000 services takes, and what the kernel may say of its messages.
+const SEND_BUFFER: usize = 256 << 20;
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+impl Nft {
+    /// Opens a socket, and sees whether the kernel answers.
+    pub fn open(family: Family, layout: Layout) -> Result<Self, OpenError> {
+        let socket = Socket::open(Protocol::Netfilter)?;
+        let allowed =
+            socket.set_send_buffer(SEND_BUFFER).and_then(|()| socket.set_receive_buffer(RECEIVE_BUFFER));
+        if allowed.is_err() {
+            return Err(OpenError::Permission);
+        }
+        let mut target = Self { family, layout, socket };
+        match target.generation() {
+            Ok(_) => Ok(target),
+            Err(error) => match error.errno() {
+                Some(Errno::PERM) => Err(OpenError::Permission),
+                Some(Errno::INVAL | Errno::OPNOTSUPP | Errno::AFNOSUPPORT) => Err(OpenError::Missing(family)),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    /// Removes a whole table of this family by its name, if it is there; for tables that other proxies left.
+    pub fn remove_table(&mut self, name: &str) -> Result<(), WriteError> {
+        let mut message = batch::new(kind::DELETE_TABLE, flags::ACK, self.family);
+        message.text(wire::table::NAME, name);
+        let refusals = match self.socket.batch(&mut [batch::begin(), message, batch::end()]) {
+            Ok(()) => return Ok(()),
+            Err(BatchError::Failed(error)) => return Err(failed(error)),
+            Err(BatchError::Refused { refusals }) => refusals,
+        };
+        match refusals.into_iter().find(|(_, refusal)| refusal.errno != Errno::NOENT) {
+            None => Ok(()),
+            Some((_, refusal)) => {
+                let text = format!("delete table {} {name}", self.family.name());
+                let refused = Some(Refused { index: 0, text });
+                Err(WriteError { applied: Applied::Nothing, refused, source: Box::new(refusal) })
+            }
+        }
+    }
+
+    /// Sends one transaction. Where the kernel does not tell which of many elements it refused, it is asked again
+    /// with each in a message of its own.
+    fn send(&mut self, changes: &[Change<nft::Nft>]) -> Result<(), WriteError> {
+        let steps = steps(changes);
+        for packing in [Packing::Dense, Packing::Single] {
+            let mut batch = Batch::new(&steps, packing);
+            let refusals = match self.socket.batch(&mut batch.messages) {
+                Ok(()) => return Ok(()),
+                Err(BatchError::Failed(error)) => return Err(failed(error)),
+                Err(BatchError::Refused { refusals }) => refusals,
+            };
+            let Some((message, refusal)) = refusals.into_iter().min_by_key(|(place, _)| *place) else {
+                continue;
+            };
+            let step = batch.refused_step(message, refusal.offset);
+            if step.is_none() && packing == Packing::Dense {
+                continue;
+            }
+            let refused = step.and_then(|step| steps.get(step));
+            return Err(WriteError {
+                applied: Applied::Nothing,
+                refused: refused.map(|(index, step)| Refused { index: *index, text: step.to_string() }),
+                source: Box::new(refusal),
+            });
+        }
+        Err(failed(NetlinkError::Unanswered))
+    }
+}
+
+impl Target<nft::Nft> for Nft {
+    fn read(&mut self, found: &mut dyn FnMut(Key, Value)) -> Result<(), ReadError> {
+        let objects = self.objects().map_err(|source| ReadError { source: source.into() })?;
+        for (key, value) in objects {
+            found(key, value);
+        }
+        Ok(())
+    }
+
+    /// Chains and sets are removed in a transaction of their own: before 6.2 the kernel holds on to a chain for as
+    /// long as the transaction lasts in which the last element that leads to it goes.
+    fn write(&mut self, changes: &[Change<nft::Nft>]) -> Result<(), WriteError> {
+        let removes = |change: &Change<nft::Nft>| match change {
+            Change::Put { .. } => false,
+            Change::Drop { key, .. } => matches!(key.object, Object::Chain(_) | Object::Set(_)),
+        };
+        let drops_table = changes.iter().any(|change| match change {
+            Change::Put { .. } => false,
+            Change::Drop { key, .. } => key.object == Object::Table,
+        });
+        let first = if drops_table { None } else { changes.iter().position(removes) };
+        // Drops come in falling rank, so what follows are chains and sets alone.
+        let (now, later) = changes.split_at(first.unwrap_or(changes.len()));
+        debug_assert!(
+            drops_table || later.iter().all(|change| <nft::Nft as Objects>::rank(change.key()) < 3)
+        );
+        if !now.is_empty() {
+            self.send(now)?;
+        }
+        if later.is_empty() {
+            return Ok(());
+        }
+        self.send(later).map_err(|error| WriteError {
+            applied: match error.applied {
+                Applied::Nothing => Applied::First(now.len()),
+                Applied::First(_) | Applied::Unknown => Applied::Unknown,
+            },
+            refused: error.refused.map(|refused| Refused { index: refused.index + now.len(), ..refused }),
+            source: error.source,
+        })
+    }
+}
+
+/// A transaction of which nobody knows how it ended, unless it was never sent.
+fn failed(error: NetlinkError) -> WriteError {
+    let unsent = matches!(error, NetlinkError::Send(_) | NetlinkError::TooLong { .. });
+    let applied = if unsent { Applied::Nothing } else { Applied::Unknown };
+    WriteError { applied, refused: None, source: Box::new(error) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,173 @@
+//! Reads the whole table, as it was at one moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel_state::nft::{
+    Chain, DataType, Key, KeyType, Name, Object, Rule, SetSpec, Statement, TABLE, Value,
+};
+use rustix::io::Errno;
+
+use super::chain::Hooked;
+use super::wire::{self, kind};
+use super::{Nft, batch, chain, rule, set, userdata};
+use crate::netlink::{Attribute, Attributes, Malformed, NetlinkError, Reply};
+
+/// How often a listing is begun again because the tables changed under it.
+const READ_TRIES: usize = 8;
+
+impl Nft {
+    /// The number of the tables' last change, whoever made it.
+    pub(super) fn generation(&mut self) -> Result<u32, NetlinkError> {
+        let mut message = batch::new(kind::GET_GENERATION, 0, self.family);
+        let mut generation = 0;
+        self.socket.query(&mut message, |reply| {
+            let (_, attributes) = reply.split::<4>()?;
+            if let Some(id) = attributes.find(wire::GENERATION_ID)? {
+                generation = id.be32()?;
+            }
+            Ok(())
+        })?;
+        Ok(generation)
+    }
+
+    /// All objects of the table, as they were at one moment.
+    pub(super) fn objects(&mut self) -> Result<Vec<(Key, Value)>, NetlinkError> {
+        for _ in 0..READ_TRIES {
+            let before = self.generation()?;
+            match self.objects_now() {
+                Ok(objects) if self.generation()? == before => return Ok(objects),
+                // What was there a moment ago is gone: somebody is at it.
+                Ok(_) | Err(NetlinkError::Interrupted) => {}
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(NetlinkError::Interrupted)
+    }
+
+    fn objects_now(&mut self) -> Result<Vec<(Key, Value)>, NetlinkError> {
+        let Some(comment) = self.comment()? else { return Ok(Vec::new()) };
+        let mut objects = vec![(self.key(Object::Table), Value::Table(comment.clone()))];
+        if *comment != *self.layout.comment {
+            return Ok(objects);
+        }
+        let sets = self.sets()?;
+        for (name, spec) in &sets {
+            if let SetSpec::Written(key, data) = spec
+                && let Some(known) = self.layout.sets.iter().copied().find(|known| *known == &**name)
+            {
+                self.elements(known, (*key, *data), &mut objects)?;
+            }
+        }
+        for (name, spec) in sets {
+            objects.push((self.key(Object::Set(name)), Value::Set(spec)));
+        }
+        self.chains(&mut objects)?;
+        Ok(objects)
+    }
+
+    /// The table's comment, empty without one; nothing if there is no table.
+    fn comment(&mut self) -> Result<Option<Arc<str>>, NetlinkError> {
+        let mut message = batch::new(kind::GET_TABLE, 0, self.family);
+        message.text(wire::table::NAME, TABLE);
+        let mut comment: Arc<str> = "".into();
+        let answer = self.socket.query(&mut message, |reply| {
+            let (_, attributes) = reply.split::<4>()?;
+            let found = attributes.find(wire::table::USERDATA)?;
+            comment = found.and_then(|found| userdata::read_comment(found.payload)).unwrap_or_default();
+            Ok(())
+        });
+        match answer {
+            Ok(()) => Ok(Some(comment)),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn sets(&mut self) -> Result<Vec<(Name, SetSpec)>, NetlinkError> {
+        let family = self.family;
+        let mut message = batch::new(kind::GET_SET, 0, family);
+        message.text(wire::set::TABLE, TABLE);
+        self.socket.dump_all(&mut message, |reply| {
+            let Some(attributes) = in_our_table(&reply, wire::set::TABLE)? else { return Ok(None) };
+            let Some(name) = attributes.find(wire::set::NAME)? else { return Ok(None) };
+            Ok(Some((name.text()?.into(), set::read(family, &attributes)?)))
+        })
+    }
+
+    fn elements(
+        &mut self,
+        name: &'static str,
+        of: (KeyType, DataType),
+        objects: &mut Vec<(Key, Value)>,
+    ) -> Result<(), NetlinkError> {
+        let family = self.family;
+        let mut message = batch::new(kind::GET_ELEMENT, 0, family);
+        message.text(wire::element::TABLE, TABLE).text(wire::element::SET, name);
+        let parts = self.socket.dump_all(&mut message, |reply| {
+            let (_, attributes) = reply.split::<4>()?;
+            let mut part = Vec::new();
+            for item in attributes.find(wire::element::LIST)?.iter().flat_map(Attribute::nested) {
+                part.extend(set::read_element(family, of, &item?.nested())?);
+            }
+            Ok(Some(part))
+        })?;
+        let key = |tuple| Key { family, object: Object::Element(name, tuple) };
+        objects.extend(parts.into_iter().flatten().map(|(tuple, data)| (key(tuple), Value::Element(data))));
+        Ok(())
+    }
+
+    fn chains(&mut self, objects: &mut Vec<(Key, Value)>) -> Result<(), NetlinkError> {
+        let family = self.family;
+        let mut rules = self.rules()?;
+        let mut message = batch::new(kind::GET_CHAIN, 0, family);
+        message.text(wire::chain::TABLE, TABLE);
+        let chains = self.socket.dump_all(&mut message, |reply| {
+            let Some(attributes) = in_our_table(&reply, wire::chain::TABLE)? else { return Ok(None) };
+            let Some(name) = attributes.find(wire::chain::NAME)? else { return Ok(None) };
+            Ok(Some((Name::from(name.text()?), chain::read(&attributes)?)))
+        })?;
+        for (name, hooked) in chains {
+            let mut rules = rules.remove(&name).unwrap_or_default();
+            let hook = match hooked {
+                Hooked::Nowhere => None,
+                Hooked::At(hook) => Some(hook),
+                Hooked::Strangely => {
+                    rules.push(Rule::new([Statement::Foreign]));
+                    None
+                }
+            };
+            let chain = Chain { hook, rules: rules.into() };
+            objects.push((self.key(Object::Chain(name)), Value::Chain(Arc::new(chain))));
+        }
+        Ok(())
+    }
+
+    fn rules(&mut self) -> Result<BTreeMap<Name, Vec<Rule>>, NetlinkError> {
+        let family = self.family;
+        let mut message = batch::new(kind::GET_RULE, 0, family);
+        message.text(wire::rule::TABLE, TABLE);
+        let found = self.socket.dump_all(&mut message, |reply| {
+            let Some(attributes) = in_our_table(&reply, wire::rule::TABLE)? else { return Ok(None) };
+            let Some(chain) = attributes.find(wire::rule::CHAIN)? else { return Ok(None) };
+            Ok(Some((Name::from(chain.text()?), rule::read(family, &attributes)?)))
+        })?;
+        let mut rules: BTreeMap<Name, Vec<Rule>> = BTreeMap::new();
+        for (chain, rule) in found {
+            rules.entry(chain).or_default().push(rule);
+        }
+        Ok(rules)
+    }
+
+    fn key(&self, object: Object) -> Key {
+        Key { family: self.family, object }
+    }
+}
+
+/// A reply's attributes, if it is about our table: older kernels list all tables, whatever they are asked for.
+fn in_our_table<'a>(reply: &Reply<'a>, table: u16) -> Result<Option<Attributes<'a>>, Malformed> {
+    let (_, attributes) = reply.split::<4>()?;
+    let ours = attributes.find(table)?.map(|name| name.text()).transpose()? == Some(TABLE);
+    Ok(ours.then_some(attributes))
+}
