@@ -8,8 +8,10 @@ use service_plan::{NodePlan, ServicePlan};
 
 mod iptables;
 mod names;
+mod nftables;
 
 pub use iptables::{InvalidPackets, Iptables};
+pub use nftables::Nftables;
 
 /// A way to say a plan.
 pub trait Mode {

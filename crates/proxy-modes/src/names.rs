@@ -20,5 +20,32 @@ pub(crate) fn service_chain(prefix: &str, name: &ServicePortName, endpoint: Opti
         .expect("a prefix of at most 12 letters, and 16 more")
 }
 
+/// A service port in the names of nftables objects: eight letters that tell it apart, then what people read.
+pub(crate) fn service_words(name: &ServicePortName) -> String {
+    shortened(&words(name))
+}
+
+/// An endpoint of a service port, likewise. nft takes no colons in names.
+pub(crate) fn endpoint_words(name: &ServicePortName, endpoint: SocketAddr) -> String {
+    let ip = endpoint.ip().to_string().replace(':', ".");
+    shortened(&format!("{}__{ip}/{}", words(name), endpoint.port()))
+}
+
+fn words(name: &ServicePortName) -> String {
+    let protocol = name.protocol.to_string().to_ascii_lowercase();
+    format!("{}/{protocol}/{}", name.service, name.port)
+}
+
+/// The letters are of the whole text, so that a name that had to be cut is still its own.
+fn shortened(text: &str) -> String {
+    const LONGEST: usize = 160;
+    let letters = BASE32.encode(&Sha256::digest(text));
+    let letters = &letters[..8];
+    match text.get(..LONGEST) {
+        Some(start) if text.len() > LONGEST => format!("{letters}-{start}..."),
+        Some(_) | None => format!("{letters}-{text}"),
+    }
+}
+
 #[cfg(test)]
 mod tests;
