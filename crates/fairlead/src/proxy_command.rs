@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::Context;
 use clap::error::ErrorKind as UsageError;
 use clap::{ArgAction, Args, Command};
-use proxy::{Config, DetectLocal, Input, IptablesConfig, ProxyError};
+use proxy::{Config, DetectLocal, Input, IptablesConfig, NftablesConfig, ProxyError};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -38,7 +38,7 @@ pub(crate) struct ProxyCommand {
     #[arg(long, requires = "manifests", conflicts_with_all = ["dry_run", "cleanup"])]
     once: bool,
 
-    /// Print all rules in iptables-save's syntax, and write none.
+    /// Print all rules in the syntax of iptables-save or nft, and write none.
     #[arg(long, requires = "manifests", conflicts_with = "cleanup")]
     dry_run: bool,
 
@@ -46,7 +46,7 @@ pub(crate) struct ProxyCommand {
     #[arg(long)]
     cleanup: bool,
 
-    /// The mode: iptables. Blank means the same.
+    /// The mode: iptables or nftables. Blank means iptables.
     #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
     proxy_mode: String,
 
@@ -141,6 +141,7 @@ impl ProxyCommand {
                 masquerade_all: self.masquerade_all,
                 localhost_node_ports: self.iptables_localhost_nodeports,
             },
+            nftables: NftablesConfig { masquerade_all: self.masquerade_all, ..NftablesConfig::default() },
         }
     }
 }

@@ -8,11 +8,11 @@ use std::thread;
 use service_plan::{Family, Plan, Touched};
 use service_watch::{Batch, Manifests};
 use thiserror::Error;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::knowledge::{Knowledge, Listed};
-use crate::modes::{self, Families, ModeError, Reconcile};
+use crate::modes::{self, Families, ModeError, ProxyMode, Reconcile};
 use crate::writer;
 
 /// What the proxy is to work from.
@@ -63,29 +63,33 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 /// Brings the kernel to the plan, and ends.
 pub fn once(input: &Input) -> Result<(), ProxyError> {
     let (mut knowledge, _) = read_whole(input)?;
-    let mut families = modes::open(input.config.mode()?, knowledge.localhost_node_ports())?;
+    let mode = input.config.mode()?;
+    let mut families = modes::open(mode, knowledge.localhost_node_ports())?;
     for (family, reconciler) in &mut families {
         reconciler.want(&prepared(knowledge.plan(&Touched::everything(), *family)));
     }
-    write_all(families)
+    write_all(families)?;
+    // Only now, so that there is no moment without rules.
+    write_all(modes::cleaners_of_others(mode)?)
 }
 
 /// Removes all that this proxy or a kube-proxy left, and nothing else.
 pub fn clean_up() -> Result<(), ProxyError> {
-    write_all(modes::cleaners()?)
+    ProxyMode::ALL.into_iter().try_for_each(|mode| write_all(modes::cleaners(mode)?))
 }
 
 /// Keeps the kernel at the plan until told to stop. The rules stay.
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (mut knowledge, manifests) = read(input)?;
-    let families = modes::open(input.config.mode()?, knowledge.localhost_node_ports())?;
+    let mode = input.config.mode()?;
+    let families = modes::open(mode, knowledge.localhost_node_ports())?;
     let (sender, messages) = mpsc::channel();
     let _watching = manifests.watch(forward(sender.clone(), Message::Batch)?)?;
     relay(stop, sender, |()| Message::Stop)?;
     thread::scope(|scope| {
         let mut writers = Vec::new();
         for (family, reconciler) in families {
-            writers.push((family, start_writer(scope, family, reconciler)?));
+            writers.push((family, start_writer(scope, mode, family, reconciler)?));
         }
         if knowledge.listed() == Listed::Yes {
             send_plans(&mut knowledge, &Touched::everything(), &writers);
@@ -146,13 +150,28 @@ fn prepared(plan: Plan) -> Plan {
 
 fn start_writer<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
+    mode: ProxyMode,
     family: Family,
     mut reconciler: Box<dyn Reconcile>,
 ) -> Result<Sender<Plan>, io::Error> {
     let (sender, plans) = mpsc::channel();
-    let work = move || writer::write_plans(family, &mut *reconciler, &plans);
+    let work = move || {
+        writer::write_plans(family, &mut *reconciler, &plans, || remove_others(mode, family));
+    };
     thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
     Ok(sender)
+}
+
+/// Removes what another mode left. Whatever cannot be removed now goes with `--cleanup`.
+fn remove_others(mode: ProxyMode, family: Family) {
+    match modes::cleaners_of_others(mode) {
+        Ok(cleaners) => {
+            for (_, mut cleaner) in cleaners.into_iter().filter(|(of, _)| *of == family) {
+                writer::write(family, &mut *cleaner);
+            }
+        }
+        Err(error) => warn!(%error, "what another mode may have left is not removed"),
+    }
 }
 
 /// One pass for each; what could not be written was told by it.

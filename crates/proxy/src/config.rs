@@ -29,6 +29,8 @@ pub struct Config {
     pub node_port_addresses: Vec<String>,
     /// iptables
     pub iptables: IptablesConfig,
+    /// nftables
+    pub nftables: NftablesConfig,
 }
 
 /// detectLocal
@@ -51,6 +53,16 @@ pub struct IptablesConfig {
     pub masquerade_all: bool,
     /// localhostNodePorts
     pub localhost_node_ports: bool,
+}
+
+/// The nftables block.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct NftablesConfig {
+    /// masqueradeBit: checked as upstream checks it, but our rules leave the packet mark alone
+    pub masquerade_bit: i64,
+    /// masqueradeAll
+    pub masquerade_all: bool,
 }
 
 /// A configuration that cannot be used; names the field.
@@ -80,6 +92,12 @@ impl Default for IptablesConfig {
     }
 }
 
+impl Default for NftablesConfig {
+    fn default() -> Self {
+        Self { masquerade_bit: 14, masquerade_all: false }
+    }
+}
+
 impl Config {
     /// Reads a configuration. Fields that no mode here depends on are passed over.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
@@ -90,36 +108,37 @@ impl Config {
     pub fn mode(&self) -> Result<ProxyMode, ConfigError> {
         match self.mode.as_str() {
             "" | "iptables" => Ok(ProxyMode::Iptables),
+            "nftables" => Ok(ProxyMode::Nftables),
             other => Err(ConfigError::Field {
                 field: "Mode.ProxyMode",
                 value: other.to_owned(),
-                reason: "must be iptables or blank; the other modes are not built yet",
+                reason: "must be iptables, nftables or blank; the other modes are not built yet",
             }),
         }
     }
 
     /// The configuration, checked and in the plan's terms.
     pub fn settings(&self) -> Result<Settings, ConfigError> {
-        self.mode()?;
+        let mark = mark("KubeProxyIPTablesConfiguration.MasqueradeBit", self.iptables.masquerade_bit)?;
+        let (mark, masquerade_all, localhost) = match self.mode()? {
+            ProxyMode::Iptables => (mark, self.iptables.masquerade_all, self.iptables.localhost_node_ports),
+            // It never serves node ports on localhost, whatever the iptables block says.
+            ProxyMode::Nftables => {
+                let field = "KubeProxyNFTablesConfiguration.MasqueradeBit";
+                let mark = self::mark(field, self.nftables.masquerade_bit)?;
+                (mark, self.nftables.masquerade_all, false)
+            }
+        };
         Ok(Settings {
-            masquerade_all: if self.iptables.masquerade_all { MasqueradeAll::Yes } else { MasqueradeAll::No },
-            mark: self.mark()?,
+            masquerade_all: if masquerade_all { MasqueradeAll::Yes } else { MasqueradeAll::No },
+            mark,
             local_pods: self.local_pods()?,
             node_ports: self.node_ports()?,
-            localhost_node_ports: if self.iptables.localhost_node_ports {
+            localhost_node_ports: if localhost {
                 LocalhostNodePorts::Serve
             } else {
                 LocalhostNodePorts::Ignore
             },
-        })
-    }
-
-    fn mark(&self) -> Result<Mark, ConfigError> {
-        let bit = u32::try_from(self.iptables.masquerade_bit).ok().filter(|bit| *bit < 32);
-        bit.map(|bit| Mark(1 << bit)).ok_or_else(|| ConfigError::Field {
-            field: "KubeProxyIPTablesConfiguration.MasqueradeBit",
-            value: self.iptables.masquerade_bit.to_string(),
-            reason: "must be within the range [0, 31]",
         })
     }
 
@@ -175,7 +194,8 @@ impl Config {
             value: value.to_owned(),
             reason,
         };
-        if self.node_port_addresses == ["primary"] {
+        let unset = self.node_port_addresses.is_empty() && self.mode()? == ProxyMode::Nftables;
+        if unset || self.node_port_addresses == ["primary"] {
             return Ok(NodePortSetting::Primary);
         }
         let range = |text: &String| {
@@ -200,6 +220,12 @@ impl Config {
         }
         Ok(name.into())
     }
+}
+
+fn mark(field: &'static str, bit: i64) -> Result<Mark, ConfigError> {
+    let mark = u32::try_from(bit).ok().filter(|bit| *bit < 32).map(|bit| Mark(1 << bit));
+    let reason = "must be within the range [0, 31]";
+    mark.ok_or_else(|| ConfigError::Field { field, value: bit.to_string(), reason })
 }
 
 fn interface(field: &'static str, name: &str) -> Result<Arc<str>, ConfigError> {

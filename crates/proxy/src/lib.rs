@@ -13,6 +13,6 @@ mod reconciler;
 mod writer;
 
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
-pub use config::{Config, ConfigError, DetectLocal, IptablesConfig};
+pub use config::{Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfig};
 pub use modes::{ModeError, ProxyMode};
 pub use reconciler::{Failure, Pass, Reconciler, Refusal};

@@ -5,11 +5,12 @@
 use std::io;
 use std::path::Path;
 
-use kernel_io::sysctl;
 use kernel_io::xtables::{OpenError, Tool, Xtables};
+use kernel_io::{nft, sysctl};
 use kernel_state::Retried;
+use kernel_state::nft::Family as NftFamily;
 use kernel_state::xtables::GuardedChain;
-use proxy_modes::{InvalidPackets, Iptables, Mode};
+use proxy_modes::{InvalidPackets, Iptables, Mode, Nftables};
 use service_plan::{Family, LocalhostNodePorts, Plan};
 use thiserror::Error;
 use tracing::{debug, warn};
@@ -21,6 +22,13 @@ use crate::reconciler::{Pass, Reconciler};
 pub enum ProxyMode {
     /// Rules that are searched one by one.
     Iptables,
+    /// Maps that are asked once.
+    Nftables,
+}
+
+impl ProxyMode {
+    /// All of them.
+    pub(crate) const ALL: [Self; 2] = [Self::Nftables, Self::Iptables];
 }
 
 /// What a mode is written with cannot be used.
@@ -29,6 +37,9 @@ pub enum ModeError {
     /// The iptables tools.
     #[error(transparent)]
     Xtables(#[from] OpenError),
+    /// The kernel's `nf_tables`.
+    #[error(transparent)]
+    Nft(#[from] nft::OpenError),
 }
 
 /// A reconciler, whatever its mode and target.
@@ -50,12 +61,42 @@ pub(crate) type Families = Vec<(Family, Box<dyn Reconcile>)>;
 pub(crate) fn open(mode: ProxyMode, localhost: LocalhostNodePorts) -> Result<Families, ModeError> {
     match mode {
         ProxyMode::Iptables => open_iptables(localhost),
+        ProxyMode::Nftables => open_nftables(),
     }
 }
 
-/// One for every vocabulary and family, with nothing wanted: what they write removes all that is ours.
-pub(crate) fn cleaners() -> Result<Families, ModeError> {
-    open_iptables(LocalhostNodePorts::Ignore)
+/// One for every family and whatever else a mode writes to, with nothing wanted: what they write removes all that
+/// the mode left, ours or kube-proxy's.
+pub(crate) fn cleaners(mode: ProxyMode) -> Result<Families, ModeError> {
+    match mode {
+        ProxyMode::Iptables => open_iptables(LocalhostNodePorts::Ignore),
+        ProxyMode::Nftables => {
+            let mut cleaners = open_nftables()?;
+            for family in cleaners.iter().map(|(family, _)| *family).collect::<Vec<_>>() {
+                let target = nft::Nft::open(nft_family(family), NFT_LAYOUT)?;
+                cleaners.push((family, Box::new(UpstreamTable { target })));
+            }
+            Ok(cleaners)
+        }
+    }
+}
+
+/// The cleaners of a mode that another one follows on. What is not installed here can have left nothing here.
+pub(crate) fn cleaners_of_others(mode: ProxyMode) -> Result<Families, ModeError> {
+    let mut all = Families::new();
+    for other in ProxyMode::ALL.into_iter().filter(|other| *other != mode) {
+        match cleaners(other) {
+            Ok(cleaners) => all.extend(cleaners),
+            Err(
+                error @ (ModeError::Xtables(OpenError::Missing { .. })
+                | ModeError::Nft(nft::OpenError::Missing(_))),
+            ) => {
+                debug!(%error, "nothing of that mode is looked for");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(all)
 }
 
 /// Prints all that a mode wants for a plan of everything.
@@ -68,6 +109,7 @@ pub(crate) fn print(mode: ProxyMode, plan: &Plan, out: &mut dyn io::Write) -> io
             };
             write!(out, "# {}\n{}", tool.name(), whole_state(&iptables_mode(), plan))
         }
+        ProxyMode::Nftables => write!(out, "{}", whole_state(&Nftables, plan)),
     }
 }
 
@@ -105,6 +147,51 @@ fn open_iptables(localhost: LocalhostNodePorts) -> Result<Families, ModeError> {
         Err(error) => warn!(%error, "IPv6 is not served"),
     }
     Ok(families)
+}
+
+const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };
+
+fn open_nftables() -> Result<Families, ModeError> {
+    let open = |family| -> Result<Box<dyn Reconcile>, nft::OpenError> {
+        Ok(Box::new(Reconciler::new(Nftables, nft::Nft::open(nft_family(family), NFT_LAYOUT)?)))
+    };
+    let mut families = vec![(Family::V4, open(Family::V4)?)];
+    if !has_ipv6() {
+        debug!("this node has no IPv6");
+        return Ok(families);
+    }
+    match open(Family::V6) {
+        Ok(reconciler) => families.push((Family::V6, reconciler)),
+        Err(error) => warn!(%error, "IPv6 is not served"),
+    }
+    Ok(families)
+}
+
+fn nft_family(family: Family) -> NftFamily {
+    match family {
+        Family::V4 => NftFamily::Ip,
+        Family::V6 => NftFamily::Ip6,
+    }
+}
+
+/// The table that kube-proxy's own nftables mode left.
+struct UpstreamTable {
+    target: nft::Nft,
+}
+
+impl Reconcile for UpstreamTable {
+    fn want(&mut self, _plan: &Plan) {}
+
+    fn write(&mut self) -> Pass {
+        match self.target.remove_table("kube-proxy") {
+            Ok(()) => Pass::default(),
+            Err(error) => Pass { failure: Some(error.into()), ..Pass::default() },
+        }
+    }
+
+    fn try_again(&mut self) -> Retried {
+        Retried::Nobody
+    }
 }
 
 /// The mode as this node's connection tracker asks for.

@@ -21,8 +21,15 @@ struct Retry {
     at: Instant,
 }
 
-/// Writes plans as they come, those of a burst together, until no more can come.
-pub(crate) fn write_plans(family: Family, reconciler: &mut dyn Reconcile, plans: &Receiver<Plan>) {
+/// Writes plans as they come, those of a burst together, until no more can come. Calls `settled` once, when the
+/// kernel is as planned for the first time.
+pub(crate) fn write_plans(
+    family: Family,
+    reconciler: &mut dyn Reconcile,
+    plans: &Receiver<Plan>,
+    settled: impl FnOnce(),
+) {
+    let mut settled = Some(settled);
     let mut retry: Option<Retry> = None;
     loop {
         let plan = match retry {
@@ -43,6 +50,9 @@ pub(crate) fn write_plans(family: Family, reconciler: &mut dyn Reconcile, plans:
             reconciler.try_again();
         }
         retry = if write(family, reconciler).is_complete() {
+            if let Some(settled) = settled.take() {
+                settled();
+            }
             None
         } else if retry.is_some() && due.is_none() {
             retry

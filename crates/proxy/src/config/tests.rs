@@ -40,7 +40,8 @@ clusterCIDR: 10.0.0.0/8,fd00::/48
 detectLocalMode: BridgeInterface
 detectLocal: {bridgeInterface: br0, interfaceNamePrefix: veth}
 nodePortAddresses: [primary]
-iptables: {masqueradeBit: 15, masqueradeAll: true, localhostNodePorts: false}",
+iptables: {masqueradeBit: 15, masqueradeAll: true, localhostNodePorts: false}
+nftables: {masqueradeBit: 16, masqueradeAll: true}",
     );
     let expected = Config {
         hostname_override: "Node-1".into(),
@@ -50,8 +51,24 @@ iptables: {masqueradeBit: 15, masqueradeAll: true, localhostNodePorts: false}",
         detect_local: DetectLocal { bridge_interface: "br0".into(), interface_name_prefix: "veth".into() },
         node_port_addresses: vec!["primary".into()],
         iptables: IptablesConfig { masquerade_bit: 15, masquerade_all: true, localhost_node_ports: false },
+        nftables: NftablesConfig { masquerade_bit: 16, masquerade_all: true },
     };
     assert_eq!(config, expected);
+}
+
+#[test]
+fn nftables_has_its_own_block_and_serves_node_ports_on_the_nodes_own_address() {
+    let expected = Settings {
+        masquerade_all: MasqueradeAll::Yes,
+        mark: Mark(0x8000),
+        local_pods: LocalPodsSetting::Ranges(Vec::new()),
+        node_ports: NodePortSetting::Primary,
+        localhost_node_ports: LocalhostNodePorts::Ignore,
+    };
+    assert_eq!(settings("{mode: nftables, nftables: {masqueradeBit: 15, masqueradeAll: true}}"), expected);
+    let ranges = settings("{mode: nftables, nodePortAddresses: [10.0.0.0/8]}").node_ports;
+    assert_eq!(ranges, NodePortSetting::Ranges(vec!["10.0.0.0/8".parse().expect("a range")]));
+    assert!(complaint("{mode: nftables, nftables: {masqueradeBit: 32}}").contains("KubeProxyNFTables"));
 }
 
 #[test]
@@ -93,7 +110,7 @@ fn the_mark_is_any_of_32_bits() {
 
 #[test]
 fn a_mode_that_is_not_there_is_refused() {
-    for mode in ["nftables", "IPTables", "nonsense"] {
+    for mode in ["ipvs", "IPTables", "nonsense"] {
         let complaint = complaint(&format!("mode: {mode}"));
         assert!(complaint.starts_with(&format!("Mode.ProxyMode: invalid value \"{mode}\": ")), "{complaint}");
     }

@@ -76,7 +76,7 @@ fn what_was_refused_is_tried_again_also_when_other_plans_keep_coming() {
     let mode = Iptables { invalid_packets: InvalidPackets::Drop };
     let mut reconciler = Reconciler::new(mode, FaultyTarget::new(kernel.clone(), refuse));
     let (sender, plans) = mpsc::channel();
-    let writer = thread::spawn(move || write_plans(Family::V4, &mut reconciler, &plans));
+    let writer = thread::spawn(move || write_plans(Family::V4, &mut reconciler, &plans, || {}));
     let has = |address: &str| kernel.state().to_string().contains(address);
     let mut facts = facts();
     sender.send(plan_of(&mut facts, "refused", "10.0.0.1")).expect("the writer listens");
