@@ -69,7 +69,8 @@ pub enum Part {
     Guard,
     /// Our jumps at the head of a built-in chain.
     Head,
-    /// The rules of one service port, by the name that their comments begin with.
+    /// The rules of one service port, by the name that their comments begin with. Their order means nothing, so
+    /// they are held sorted ([`rule_set`]) and a change of one leaves the others alone.
     Of(Arc<str>, Protocol),
     /// Rules of nobody that we know, in a chain of ours; counted in their order.
     Stray(u32),
@@ -89,7 +90,7 @@ pub enum Protocol {
 }
 
 /// A rule. Its matches stand in the order in which iptables-save prints them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Rule {
     matches: Box<[Match]>,
     /// What happens when all match; without a target the rule only counts.
@@ -106,7 +107,7 @@ pub enum Sense {
 }
 
 /// One condition of a rule.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Match {
     /// `-s`
     Source(Sense, IpNet),
@@ -139,15 +140,15 @@ pub enum Match {
 }
 
 /// A set of connection states.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionStates(u8);
 
 /// A probability as the kernel holds it: in units of 2^-31 (`linux/netfilter/xt_statistic.h`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Probability(pub u32);
 
 /// What a rule does.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// `-j CHAIN`
     Jump(ChainName),
@@ -172,7 +173,7 @@ pub enum Target {
 }
 
 /// How REJECT answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RejectWith {
     /// iptables' default, a TCP client sees the connection refused.
     IcmpPortUnreachable,
@@ -181,12 +182,18 @@ pub enum RejectWith {
 }
 
 /// How MASQUERADE chooses source ports.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum SourcePorts {
     /// The client's own where it is free.
     Kept,
     /// `--random-fully`
     FullyRandom,
+}
+
+/// Rules whose order means nothing, in the one order in which two sets of the same rules are equal.
+pub fn rule_set(mut rules: Vec<Rule>) -> Rules {
+    rules.sort();
+    rules.into()
 }
 
 impl Table {

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 use kernel_state::xtables::{
     ChainName, GuardedChain, Key, Layout, Match, Part, Probability, Protocol, RejectWith, Rule, Rules, Sense,
-    Table, Target, Xtables, XtablesState,
+    Table, Target, Xtables, XtablesState, rule_set,
 };
 use service_plan::{
     Address, Endpoint, Entrance, Family, LocalPods, LocalhostNodePorts, Masquerade, NodePlan, NodePort,
@@ -278,7 +278,7 @@ impl<'a> Rendering<'a> {
             (Table::Filter, PROXY_FIREWALL, self.firewall),
         ];
         for (table, chain, rules) in runs.into_iter().filter(|(_, _, rules)| !rules.is_empty()) {
-            self.state.put(Key::run(table, ChainName::of(chain), part.clone()), rules.into());
+            self.state.put(Key::run(table, ChainName::of(chain), part.clone()), rule_set(rules));
         }
         self.state
     }

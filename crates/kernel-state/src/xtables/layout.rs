@@ -1,6 +1,6 @@
 //! How a process with no memory knows which chains and rules are ours: by their names and comments.
 
-use super::{ChainName, Key, Part, Rule, Rules, Table, Target};
+use super::{ChainName, Key, Part, Rule, Rules, Table, Target, rule_set};
 
 /// Chains that a running kubelet keeps, by which others know of it.
 const KUBELET_CHAINS: [&str; 2] = ["KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT"];
@@ -75,7 +75,10 @@ impl Layout {
             runs[place].1.push(rule);
         }
         let itself = is_shared.then(|| (Key::chain(table, chain), Rules::from([])));
-        let runs = runs.into_iter().map(|(part, rules)| (Key::run(table, chain, part), rules.into()));
+        let runs = runs.into_iter().map(|(part, rules)| {
+            let rules = if matches!(part, Part::Of(..)) { rule_set(rules) } else { rules.into() };
+            (Key::run(table, chain, part), rules)
+        });
         itself.into_iter().chain(runs).collect()
     }
 

@@ -1,8 +1,11 @@
 //! Changes as one input for `iptables-restore --noflush`.
 //!
 //! Its cost is that of the changes: a chain of ours is refilled, but from a chain that is shared only the rules
-//! of the owners that changed are taken and put, one by one. In every table the chains come first, since a rule
-//! can jump only to what exists, and the ends of chains come last, when nothing jumps to them any more.
+//! that changed are taken and put, one by one. In every table the chains come first, since a rule can jump only
+//! to what exists, and the ends of chains come last, when nothing jumps to them any more.
+//!
+//! Each table is a transaction of its own. Whoever is to be refused is refused before the nat table stops to
+//! forward him, and is let through only after it forwards again: in between, no packet goes astray.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -34,13 +37,15 @@ impl Script {
 /// Writes changes down for `iptables-restore --noflush`.
 pub fn script(changes: &[Change<Xtables>]) -> Script {
     let mut script = Script::default();
-    for table in Table::ALL {
-        let of_table = || changes.iter().enumerate().filter(|(_, change)| change.key().table == table);
-        if of_table().next().is_none() {
+    for (table, kinds) in SECTIONS {
+        let is_of_section = |(_, change): &(usize, &Change<Xtables>)| {
+            change.key().table == table && kinds.contains(&Kind::of(change))
+        };
+        let edited: Vec<_> = changes.iter().enumerate().filter(is_of_section).collect();
+        if edited.is_empty() {
             continue;
         }
         script.line(None, format_args!("*{}", table.name()));
-        let edited: Vec<_> = of_table().collect();
         let chains = Chains::of(&edited);
         declare_chains(&mut script, &edited);
         take_old_rules(&mut script, &edited, &chains);
@@ -49,6 +54,29 @@ pub fn script(changes: &[Change<Xtables>]) -> Script {
         script.line(None, format_args!("COMMIT"));
     }
     script
+}
+
+/// The transactions in their order.
+const SECTIONS: [(Table, &[Kind]); 4] = [
+    (Table::Mangle, &[Kind::Put, Kind::Drop]),
+    (Table::Filter, &[Kind::Put]),
+    (Table::Nat, &[Kind::Put, Kind::Drop]),
+    (Table::Filter, &[Kind::Drop]),
+];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Put,
+    Drop,
+}
+
+impl Kind {
+    fn of(change: &Change<Xtables>) -> Self {
+        match change {
+            Change::Put { .. } => Self::Put,
+            Change::Drop { .. } => Self::Drop,
+        }
+    }
 }
 
 type Edited<'a> = [(usize, &'a Change<Xtables>)];
@@ -90,7 +118,11 @@ fn take_old_rules(script: &mut Script, edited: &Edited<'_>, chains: &Chains) {
             continue;
         };
         if key.part != Part::Chain && !chains.ending.contains(&key.chain) {
-            for rule in rules.iter() {
+            let kept = match change {
+                Change::Put { value, .. } => value,
+                Change::Drop { .. } => &Rules::from([]),
+            };
+            for rule in without(rules, kept, &key.part) {
                 script.line(Some(*index), format_args!("-D {}{rule}", key.chain));
             }
         }
@@ -99,32 +131,53 @@ fn take_old_rules(script: &mut Script, edited: &Edited<'_>, chains: &Chains) {
 
 fn put_new_rules(script: &mut Script, edited: &Edited<'_>, chains: &Chains) {
     let puts = edited.iter().filter_map(|(index, change)| match change {
-        Change::Put { key, value, .. } => Some((*index, key, value)),
+        Change::Put { key, value, replaced } => {
+            Some(Put { index: *index, key, rules: value, replaced: replaced.as_ref() })
+        }
         Change::Drop { .. } => None,
     });
-    let (at_head, in_order): (Vec<_>, Vec<_>) = puts.partition(|(_, key, _)| {
-        key.part != Part::Chain && !chains.new.contains(&key.chain) && key.part != Part::Tail
-    });
-    let mut in_order = in_order;
-    in_order.sort_by_key(|(_, key, _)| *key);
-    for (index, key, rules) in in_order {
-        for rule in rules.iter() {
-            script.line(Some(index), format_args!("-A {}{rule}", key.chain));
+    let goes_to_head = |put: &Put<'_>| {
+        put.key.part != Part::Chain && !chains.new.contains(&put.key.chain) && put.key.part != Part::Tail
+    };
+    let (mut at_head, mut in_order): (Vec<_>, Vec<_>) = puts.partition(goes_to_head);
+    in_order.sort_by_key(|put| put.key);
+    for put in in_order {
+        for rule in put.rules.iter() {
+            script.line(Some(put.index), format_args!("-A {}{rule}", put.key.chain));
         }
     }
     // The last one inserted stands first, so the runs and their rules go in backwards.
-    let mut at_head = at_head;
-    at_head.sort_by_key(|(_, key, _)| std::cmp::Reverse(*key));
-    for (index, key, rules) in at_head {
-        insert_at_head(script, index, key, rules);
+    at_head.sort_by_key(|put| std::cmp::Reverse(put.key));
+    for put in at_head {
+        let there = put.replaced.map_or(&[][..], |rules| rules);
+        for rule in without(put.rules, there, &put.key.part).into_iter().rev() {
+            script.line(Some(put.index), format_args!("-I {}{rule}", put.key.chain));
+        }
     }
 }
 
-fn insert_at_head(script: &mut Script, index: usize, key: &Key, rules: &Rules) {
-    for rule in rules.iter().rev() {
-        let rule: &Rule = rule;
-        script.line(Some(index), format_args!("-I {}{rule}", key.chain));
+/// Rules to write.
+struct Put<'a> {
+    index: usize,
+    key: &'a Key,
+    rules: &'a Rules,
+    replaced: Option<&'a Rules>,
+}
+
+/// Those of a run that another content of it has not. Where the order means something, that is all of them.
+fn without<'a>(rules: &'a [Rule], others: &[Rule], part: &Part) -> Vec<&'a Rule> {
+    if !matches!(part, Part::Of(..)) {
+        return rules.iter().collect();
     }
+    let mut others: Vec<&Rule> = others.iter().collect();
+    let is_missing = |rule: &&Rule| match others.iter().position(|other| other == rule) {
+        Some(place) => {
+            others.swap_remove(place);
+            false
+        }
+        None => true,
+    };
+    rules.iter().filter(is_missing).collect()
 }
 
 fn end_chains(script: &mut Script, edited: &Edited<'_>) {
