@@ -12,16 +12,17 @@
 use std::collections::BTreeSet;
 use std::error::Error;
 
-use kernel_io::sysctl;
-use kernel_io::xtables::Tool;
-use kernel_state::xtables::{GuardedChain, XtablesState};
+use kernel_io::netns::Netns;
+use kernel_io::{Target, sysctl};
+use kernel_state::{Objects, State};
 use proxy::Reconciler;
-use proxy_modes::Iptables;
-use service_plan::{LocalhostNodePorts, Protocol};
+use proxy_modes::Mode;
+use service_plan::{Family, LocalhostNodePorts, Protocol};
 
 use crate::{Expectation, Replayed, Scenario, of_mode};
 
 mod judge;
+mod modes;
 mod network;
 mod places;
 mod probe;
@@ -34,8 +35,6 @@ use places::Places;
 use probe::Prober;
 use servers::Servers;
 use target::TargetInside;
-
-const TOOLS: [Tool; 2] = [Tool::Iptables, Tool::Ip6tables];
 
 /// Why the lab could not be set up or used.
 pub type LabError = Box<dyn Error + Send + Sync>;
@@ -62,49 +61,80 @@ pub fn unable(scenario: &Scenario) -> Vec<Unable> {
     reasons
 }
 
-/// Plays a scenario in the iptables mode: after each step what the kernel holds is what is wanted, and packets fare
-/// as the scenario says. At last nothing is wanted, and nothing of ours is left.
-pub fn run_iptables(scenario: &Scenario, steps: &[Replayed], mode: Iptables) -> Result<(), String> {
-    run(scenario, steps, mode).unwrap_or_else(|error| Err(with_sources(&*error)))
+/// How a mode's rules are kept in the lab.
+pub trait Kept: Mode + Copy {
+    /// Its name in a scenario's packets.
+    const NAME: &str;
+
+    /// What it is written with.
+    type Target: Target<Self::Objects> + Send;
+
+    /// Opens that for an IP family, inside the node's namespace.
+    fn open(scenario: &Scenario, family: Family) -> Result<Self::Target, LabError>;
+
+    /// Opens it as one that wants nothing.
+    fn open_to_clean(family: Family) -> Result<Self::Target, LabError>;
+
+    /// What else there is to be said of rules that are in place.
+    fn inspect(node: &Netns) -> Result<(), String> {
+        let _ = node;
+        Ok(())
+    }
 }
 
-fn run(scenario: &Scenario, steps: &[Replayed], mode: Iptables) -> Result<Result<(), String>, LabError> {
+/// Plays a scenario in a mode: after each step what the kernel holds is what is wanted, and packets fare as the
+/// scenario says. At last nothing is wanted, and nothing of ours is left.
+pub fn run<M>(scenario: &Scenario, steps: &[Replayed], mode: M) -> Result<(), String>
+where
+    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
+{
+    play(scenario, steps, mode).unwrap_or_else(|error| Err(with_sources(&*error)))
+}
+
+fn play<M>(scenario: &Scenario, steps: &[Replayed], mode: M) -> Result<Result<(), String>, LabError>
+where
+    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
+{
     let places = Places::of(scenario, steps);
     let network = Network::build(&scenario.stage, &places)?;
     let _servers = Servers::start(&network, &places)?;
     let mut prober = Prober::new(&places);
-    let localhost = scenario.config.iptables.localhost_node_ports;
-    let guarded_chain = if localhost { GuardedChain::Wanted } else { GuardedChain::Unwanted };
+    let open = |family| {
+        let target = network.node.run(|| M::open(scenario, family))??;
+        Ok::<_, LabError>(TargetInside::new(&network.node, target))
+    };
     let mut families = Vec::new();
-    for tool in TOOLS {
-        families.push(Reconciler::new(mode, TargetInside::open(&network.node, tool, guarded_chain)?));
+    for family in Family::BOTH {
+        families.push((family, Reconciler::new(mode, open(family)?)));
     }
     for (step, replayed) in scenario.steps.iter().zip(steps) {
-        for ((tool, reconciler), planned) in TOOLS.into_iter().zip(&mut families).zip(&replayed.families) {
+        for ((family, reconciler), planned) in families.iter_mut().zip(&replayed.families) {
             if planned.node().localhost_node_ports == LocalhostNodePorts::Serve {
                 network.node.run(|| sysctl::write("net.ipv4.conf.all.route_localnet", "1"))??;
             }
             reconciler.want(&planned.touched);
-            let found = settled(reconciler).map(|()| TargetInside::open(&network.node, tool, guarded_chain));
-            let as_wanted = match found {
-                Ok(target) => same(&target?.found()?, &reconciler.wanted()),
+            let as_wanted = match settled(reconciler) {
+                Ok(()) => same(&open(*family)?.found()?, &reconciler.wanted()),
                 Err(message) => Err(message),
             };
             if let Err(message) = as_wanted {
                 return Ok(Err(format!("{}, {}: {message}", step.stem, planned.family)));
             }
         }
-        let expected = of_mode(&step.packets, "iptables");
+        let expected = of_mode(&step.packets, M::NAME);
         let sent = expected.into_iter().filter(|each| each.packet.protocol != Protocol::Sctp);
         if let Err(message) = judged(&network, &mut prober, &step.stem, sent.collect())? {
             return Ok(Err(message));
+        }
+        if let Err(message) = M::inspect(&network.node) {
+            return Ok(Err(format!("{}: {message}", step.stem)));
         }
     }
     nothing_is_left(&network, mode)
 }
 
 /// Two passes: the first one writes, the second one reads again and finds nothing to do.
-fn settled(reconciler: &mut Reconciler<Iptables, TargetInside>) -> Result<(), String> {
+fn settled<M: Mode, T: Target<M::Objects>>(reconciler: &mut Reconciler<M, T>) -> Result<(), String> {
     let pass = reconciler.write();
     if !pass.is_complete() {
         return Err(format!("the pass is not complete: {pass:?}"));
@@ -118,7 +148,7 @@ fn settled(reconciler: &mut Reconciler<Iptables, TargetInside>) -> Result<(), St
     }
 }
 
-fn same(found: &XtablesState, wanted: &XtablesState) -> Result<(), String> {
+fn same<O: Objects>(found: &State<O>, wanted: &State<O>) -> Result<(), String> {
     if found == wanted {
         return Ok(());
     }
@@ -160,14 +190,20 @@ fn judged(
     Ok(wrong.told())
 }
 
-fn nothing_is_left(network: &Network, mode: Iptables) -> Result<Result<(), String>, LabError> {
-    for tool in TOOLS {
-        let pass =
-            Reconciler::new(mode, TargetInside::open(&network.node, tool, GuardedChain::Unwanted)?).write();
+fn nothing_is_left<M>(network: &Network, mode: M) -> Result<Result<(), String>, LabError>
+where
+    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
+{
+    for family in Family::BOTH {
+        let open = || {
+            let target = network.node.run(|| M::open_to_clean(family))??;
+            Ok::<_, LabError>(TargetInside::new(&network.node, target))
+        };
+        let pass = Reconciler::new(mode, open()?).write();
         if !pass.is_complete() {
             return Ok(Err(format!("removing all is not complete: {pass:?}")));
         }
-        let left = TargetInside::open(&network.node, tool, GuardedChain::Unwanted)?.found()?;
+        let left = open()?.found()?;
         if !left.is_empty() {
             return Ok(Err(format!("when nothing is wanted this is left:\n{left}")));
         }

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
 
 fn played(scenario: &Scenario) -> Result<(), Failed> {
     let steps = replayed(scenario).map_err(|error| error.to_string())?;
-    lab::run_iptables(scenario, &steps, MODE).map_err(Failed::from)
+    lab::run(scenario, &steps, MODE).map_err(Failed::from)
 }
 
 /// Runs this program again with the legacy tools first on PATH, and a lock file that is nobody else's.

@@ -1,49 +1,52 @@
 //! The real target, in the node's namespace.
 
 use kernel_io::netns::Netns;
-use kernel_io::xtables::{Tool, Xtables};
 use kernel_io::{ReadError, Target, WriteError};
-use kernel_state::xtables::{self, GuardedChain, Key, Rules, XtablesState};
-use kernel_state::{Change, State};
-use proxy_modes::Iptables;
+use kernel_state::{Change, Objects, State};
 
 use super::LabError;
 
 /// It enters the namespace for each call.
-pub(super) struct TargetInside {
+pub(super) struct TargetInside<T> {
     netns: Netns,
-    xtables: Xtables,
+    target: T,
 }
 
-impl TargetInside {
-    pub(super) fn open(netns: &Netns, tool: Tool, guarded_chain: GuardedChain) -> Result<Self, LabError> {
-        let xtables = netns.run(|| Xtables::open(tool, Iptables::layout(guarded_chain)))??;
-        Ok(Self { netns: netns.clone(), xtables })
+impl<T> TargetInside<T> {
+    pub(super) fn new(netns: &Netns, target: T) -> Self {
+        Self { netns: netns.clone(), target }
     }
 
     /// All that is ours there.
-    pub(super) fn found(&mut self) -> Result<XtablesState, LabError> {
+    pub(super) fn found<O: Objects>(&mut self) -> Result<State<O>, LabError>
+    where
+        Self: Target<O>,
+    {
         let mut state = State::new();
-        self.read(&mut |key, rules| state.put(key, rules))?;
+        self.read(&mut |key, value| state.put(key, value))?;
         Ok(state)
     }
 }
 
-impl Target<xtables::Xtables> for TargetInside {
-    fn read(&mut self, found: &mut dyn FnMut(Key, Rules)) -> Result<(), ReadError> {
+impl<O, T> Target<O> for TargetInside<T>
+where
+    O: Objects<Key: Send + Sync, Value: Send + Sync>,
+    T: Target<O> + Send,
+{
+    fn read(&mut self, found: &mut dyn FnMut(O::Key, O::Value)) -> Result<(), ReadError> {
         let mut objects = Vec::new();
-        let xtables = &mut self.xtables;
-        let read = || xtables.read(&mut |key, rules| objects.push((key, rules)));
+        let target = &mut self.target;
+        let read = || target.read(&mut |key, value| objects.push((key, value)));
         self.netns.run(read).map_err(|source| ReadError { source: source.into() })??;
-        for (key, rules) in objects {
-            found(key, rules);
+        for (key, value) in objects {
+            found(key, value);
         }
         Ok(())
     }
 
-    fn write(&mut self, changes: &[Change<xtables::Xtables>]) -> Result<(), WriteError> {
-        let xtables = &mut self.xtables;
-        let write = || xtables.write(changes);
+    fn write(&mut self, changes: &[Change<O>]) -> Result<(), WriteError> {
+        let target = &mut self.target;
+        let write = || target.write(changes);
         self.netns.run(write).map_err(|source| WriteError {
             applied: kernel_io::Applied::Nothing,
             refused: None,
