@@ -25,6 +25,7 @@ pub use handle::Link;
 pub use route::Route;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -58,6 +59,14 @@ pub enum LinkError {
     NoSuchLink {
         /// The name.
         name: String,
+    },
+    /// The address is there, but no packet to it would be taken in.
+    #[error("address {address} is not local after {limit:?}; does its link run?")]
+    NotLocal {
+        /// The address.
+        address: IpAddr,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// The link was set up, but no packet would pass it.
     #[error("link {name} does not run after {limit:?}; is its other end up?")]
@@ -136,7 +145,10 @@ impl LinkError {
                 source.errno(),
                 Some(Errno::NODEV | Errno::ADDRNOTAVAIL | Errno::SRCH | Errno::NOENT)
             ),
-            LinkError::Netns(_) | LinkError::Open(_) | LinkError::NotRunning { .. } => false,
+            LinkError::Netns(_)
+            | LinkError::Open(_)
+            | LinkError::NotLocal { .. }
+            | LinkError::NotRunning { .. } => false,
         }
     }
 }

@@ -152,7 +152,11 @@ impl Kernel for Linux {
             }
             Step::SetLinkUp { side, link } => self.links(*side)?.set_up(link)?,
             Step::AwaitLink { side, link } => self.links(*side)?.wait_running(link, PATIENCE)?,
-            Step::AddAddress { side, link, address } => self.links(*side)?.add_address(link, *address)?,
+            Step::AddAddress { side, link, address } => {
+                let links = self.links(*side)?;
+                links.add_address(link, *address)?;
+                links.wait_local(address.addr(), PATIENCE)?;
+            }
             Step::AddNeighbour { side, link, address, mac } => {
                 self.links(*side)?.add_neighbour(link, *address, *mac)?;
             }

@@ -117,7 +117,8 @@ impl Links {
         self.request(&mut message, "delete link", || name.to_owned())
     }
 
-    /// Gives a link an address, with the route to its range; an IPv6 address is usable at once (nodad).
+    /// Gives a link an address, with the route to its range. Nobody is asked whether an IPv6 address is free (nodad),
+    /// so it is usable once it is local, see [`Links::wait_local`].
     pub fn add_address(&mut self, link: &str, address: IpNet) -> Result<(), LinkError> {
         let mut message = Message::new(wire::RTM_NEWADDR, flags::CREATE | flags::EXCL);
         self.address(&mut message, link, address)?;
@@ -125,6 +126,19 @@ impl Links {
             message.u32(wire::IFA_FLAGS, wire::IFA_F_NODAD);
         }
         self.request(&mut message, "add address", || format!("{address} to {link}"))
+    }
+
+    /// Waits until packets to one of our own addresses are taken in. For IPv6 the kernel sees to that in a thread of
+    /// its own, a little after the address is there, and only once its link runs.
+    pub fn wait_local(&mut self, address: IpAddr, limit: Duration) -> Result<(), LinkError> {
+        let start = Instant::now();
+        while !self.is_local(address)? {
+            if start.elapsed() > limit {
+                return Err(LinkError::NotLocal { address, limit });
+            }
+            thread::sleep(Duration::from_micros(200));
+        }
+        Ok(())
     }
 
     /// Takes an address from a link.
@@ -203,6 +217,24 @@ impl Links {
                 Err(LinkError::NoSuchLink { name: name.to_owned() })
             }
             (Err(source), _) => Err(failed("find link", name.to_owned(), source)),
+        }
+    }
+
+    fn is_local(&mut self, address: IpAddr) -> Result<bool, LinkError> {
+        let mut message = Message::new(wire::RTM_GETROUTE, 0);
+        let prefix = IpNet::from(address).prefix_len();
+        message
+            .header(&wire::way_header(wire::family(address), prefix))
+            .attribute(wire::RTA_DST, &wire::octets(address));
+        let mut local = false;
+        let asked = self.0.query(&mut message, |reply| {
+            local = wire::is_local(reply)?;
+            Ok(())
+        });
+        match asked {
+            Err(error) if matches!(error.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => Ok(false),
+            Err(source) => Err(failed("find the way to", address.to_string(), source)),
+            Ok(()) => Ok(local),
         }
     }
 

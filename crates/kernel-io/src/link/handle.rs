@@ -60,9 +60,14 @@ impl Link {
         self.change(|links, name| links.wait_running(name, Duration::from_secs(5)))
     }
 
-    /// Gives it an address, with the route to its range; an IPv6 address is usable at once.
+    /// Gives it an address, with the route to its range; an IPv6 address is usable once it is local.
     pub fn add_address(&self, address: IpNet) -> Result<&Self, LinkError> {
         self.change(|links, name| links.add_address(name, address))
+    }
+
+    /// Waits until packets to an address of its namespace are taken in.
+    pub fn wait_local(&self, address: IpAddr) -> Result<&Self, LinkError> {
+        self.change(|links, _| links.wait_local(address, Duration::from_secs(5)))
     }
 
     /// Takes an address from it.

@@ -33,7 +33,7 @@ fn a_veth_pair_carries_both_families_at_once() {
     veth1.add_address(net("10.0.0.1/24")).expect("v4").add_address(net("fd00::1/64")).expect("v6");
     eth0.set_up().expect("up");
     veth1.set_up().expect("up").wait_running().expect("runs");
-    eth0.wait_running().expect("runs");
+    eth0.wait_running().expect("runs").wait_local(ip("fd00::2")).expect("local");
     connects(&pod, &node, "10.0.0.1:80");
     connects(&node, &pod, "[fd00::2]:80");
 }
@@ -46,6 +46,16 @@ fn a_link_whose_other_end_is_down_does_not_run() {
     let mut links = Links::of(&netns).expect("its links");
     let error = links.wait_running("one", Duration::from_millis(20)).expect_err("never");
     assert_eq!(error.to_string(), "link one does not run after 20ms; is its other end up?");
+}
+
+#[test]
+fn an_address_on_a_link_that_does_not_run_is_not_local() {
+    let netns = Netns::new().expect("a namespace");
+    let (one, _two) = Link::veth("one", &netns, "two", &netns).expect("a pair");
+    one.add_address(net("fd00::7/64")).expect("added");
+    let error = Links::of(&netns).expect("its links").wait_local(ip("fd00::7"), Duration::from_millis(20));
+    let error = error.expect_err("never");
+    assert_eq!(error.to_string(), "address fd00::7 is not local after 20ms; does its link run?");
 }
 
 #[test]

@@ -16,6 +16,7 @@ pub(super) const RTM_DELADDR: u16 = 21;
 pub(super) const RTM_GETADDR: u16 = 22;
 pub(super) const RTM_NEWROUTE: u16 = 24;
 pub(super) const RTM_DELROUTE: u16 = 25;
+pub(super) const RTM_GETROUTE: u16 = 26;
 pub(super) const RTM_NEWNEIGH: u16 = 28;
 
 pub(super) const IFF_UP: u32 = 0x1;
@@ -74,6 +75,17 @@ pub(super) fn address_header(family: u8, prefix: u8, scope: u8, index: u32) -> [
 pub(super) fn route_header(family: u8, prefix: u8, table: u8, scope: u8, kind: u8, flags: u32) -> [u8; 12] {
     let [f0, f1, f2, f3] = flags.to_ne_bytes();
     [family, prefix, 0, 0, table, RTPROT_STATIC, scope, kind, f0, f1, f2, f3]
+}
+
+/// `struct rtmsg` of a question for the way to one address
+pub(super) fn way_header(family: u8, prefix: u8) -> [u8; 12] {
+    [family, prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+}
+
+/// Whether the answer to such a question says that the address is this machine's own.
+pub(super) fn is_local(reply: Reply<'_>) -> Result<bool, Malformed> {
+    let (header, _) = reply.split::<12>()?;
+    Ok(reply.kind == RTM_NEWROUTE && header[7] == RTN_LOCAL)
 }
 
 /// `struct ndmsg`

@@ -41,11 +41,11 @@ impl Network {
         connect(&world, &node, WORLD_INTERFACE)?;
         let uplink = Link::named(Stage::OUTSIDE_INTERFACE, &node);
         for ip in places.node.iter().filter(|ip| !ip.is_loopback()) {
-            uplink.add_address(IpNet::from(*ip))?;
+            uplink.add_address(IpNet::from(*ip))?.wait_local(*ip)?;
         }
         for (netns, addresses) in [(&clients, &places.clients), (&world, &places.world)] {
             for ip in addresses {
-                Link::loopback(netns).add_address(IpNet::from(*ip))?;
+                Link::loopback(netns).add_address(IpNet::from(*ip))?.wait_local(*ip)?;
             }
         }
         let mut routes = Links::of(&node)?;
@@ -97,7 +97,8 @@ fn connect(netns: &Netns, node: &Netns, at_node: &str) -> Result<(Link, Link), L
     )?;
     let (here, there) = (Link::named("eth0", netns), Link::named(at_node, node));
     here.set_up()?;
-    there.set_up()?;
+    there.set_up()?.wait_running()?;
+    here.wait_running()?;
     for gateway in GATEWAYS {
         here.add_neighbour(gateway, node_mac)?;
         here.add_route(&Route::default_via(gateway).on_link())?;
@@ -114,7 +115,7 @@ fn pods(stage: &Stage, places: &Places, node: &Netns) -> Result<BTreeMap<IpAddr,
         let pod = Netns::new()?;
         let (inside, outside) = connect(&pod, node, interface)?;
         for ip in addresses {
-            inside.add_address(IpNet::from(*ip))?;
+            inside.add_address(IpNet::from(*ip))?.wait_local(*ip)?;
             outside.add_route(&Route::to(IpNet::from(*ip)).via(gateway_of(*ip)).on_link())?;
             pods.insert(*ip, pod.clone());
         }
