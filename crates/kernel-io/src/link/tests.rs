@@ -49,13 +49,21 @@ fn a_link_whose_other_end_is_down_does_not_run() {
 }
 
 #[test]
-fn an_address_on_a_link_that_does_not_run_is_not_local() {
+fn an_address_that_nobody_added_is_not_local() {
     let netns = Netns::new().expect("a namespace");
-    let (one, _two) = Link::veth("one", &netns, "two", &netns).expect("a pair");
-    one.add_address(net("fd00::7/64")).expect("added");
-    let error = Links::of(&netns).expect("its links").wait_local(ip("fd00::7"), Duration::from_millis(20));
-    let error = error.expect_err("never");
-    assert_eq!(error.to_string(), "address fd00::7 is not local after 20ms; does its link run?");
+    let mut links = Links::of(&netns).expect("its links");
+    for address in ["fd00::7", "10.0.0.7"] {
+        let error = links.wait_local(ip(address), Duration::from_millis(20)).expect_err("never");
+        assert_eq!(
+            error.to_string(),
+            format!("address {address} is not local after 20ms; does its link run?")
+        );
+    }
+    Link::loopback(&netns)
+        .add_address(net("fd00::7/128"))
+        .expect("added")
+        .wait_local(ip("fd00::7"))
+        .expect("local");
 }
 
 #[test]
