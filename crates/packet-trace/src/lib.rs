@@ -10,7 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use service_plan::Protocol;
 use thiserror::Error;
 
+pub mod nft;
 pub mod plan;
+mod ways;
 pub mod xtables;
 
 /// The first packet of a connection.

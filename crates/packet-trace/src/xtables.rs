@@ -12,7 +12,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use kernel_state::xtables::{ChainName, Protocol, Rule, Table, Target, XtablesState};
 
-use crate::{Host, Next, Outcome, Packet, Puzzle, SeenAs, Sender};
+use crate::ways::{Arrived, joined};
+use crate::{Host, Outcome, Packet, Puzzle, Sender};
 
 mod conditions;
 
@@ -235,33 +236,16 @@ impl<'a> RuleReader<'a> {
 
 /// What a walk came to.
 fn outcome(walk: &Walk<'_>, end: End) -> Result<Outcome, Puzzle> {
-    match (end, walk.forwarded, walk.masqueraded) {
-        (End::Dropped, ..) => Ok(Outcome::Dropped),
-        (End::Rejected, ..) => Ok(Outcome::Rejected),
-        (End::Accepted | End::OfChain | End::OfRule, false, false) => Ok(Outcome::Untouched),
-        (End::Accepted | End::OfChain | End::OfRule, false, true) => Err(Puzzle::MasqueradedOnly),
-        (End::Accepted | End::OfChain | End::OfRule, true, masqueraded) => {
-            let seen_as = if masqueraded { SeenAs::Node } else { SeenAs::Itself };
+    match end {
+        End::Dropped => Ok(Outcome::Dropped),
+        End::Rejected => Ok(Outcome::Rejected),
+        End::Accepted | End::OfChain | End::OfRule => Arrived {
+            at: walk.forwarded.then_some(walk.destination),
+            masqueraded: walk.masqueraded,
             // It comes here again if it was put on a list that is asked before chance is.
-            let remembered = !walk.noted.is_empty() && walk.noted.is_subset(&walk.asked);
-            let next = if remembered { Next::Same } else { Next::Anywhere };
-            Ok(Outcome::Forwarded { to: BTreeMap::from([(walk.destination, seen_as)]), next })
+            remembered: !walk.noted.is_empty() && walk.noted.is_subset(&walk.asked),
         }
-    }
-}
-
-/// Two ways that chance may choose between, as one outcome.
-fn joined(one: Outcome, other: Outcome) -> Result<Outcome, Puzzle> {
-    match (one, other) {
-        (Outcome::Forwarded { mut to, next }, Outcome::Forwarded { to: others, next: other_next })
-            if next == other_next
-                && others.iter().all(|(at, seen_as)| to.get(at).is_none_or(|known| known == seen_as)) =>
-        {
-            to.extend(others);
-            Ok(Outcome::Forwarded { to, next })
-        }
-        (one, other) if one == other => Ok(one),
-        (one, other) => Err(Puzzle::Mixed(format!("{one}; {other}"))),
+        .outcome(),
     }
 }
 

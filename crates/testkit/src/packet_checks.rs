@@ -1,11 +1,16 @@
 //! A step's packets, read against its plan and against the rules of a mode.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::net::SocketAddr;
 
+use kernel_state::nft::Nft;
 use kernel_state::xtables::Xtables;
+use kernel_state::{Objects, State};
+use packet_trace::nft::TableReader;
 use packet_trace::plan::PlanReader;
 use packet_trace::xtables::RuleReader;
-use packet_trace::{Outcome, Packet, Puzzle};
+use packet_trace::{Host, Outcome, Packet, Puzzle};
 use service_plan::Family;
 
 use crate::{Expectation, Rendered, Replayed, Scenario, of_mode};
@@ -26,10 +31,28 @@ pub fn by_plan(scenario: &Scenario, steps: &[Replayed]) -> Result<(), String> {
 }
 
 /// Whether iptables rules do with each packet what the scenario says, and whether their chances are even.
-pub fn by_xtables(
+pub fn by_xtables(scenario: &Scenario, rendered: &[Vec<Rendered<Xtables>>]) -> Result<(), String> {
+    by_state(scenario, "iptables", rendered, |state, host, packet| {
+        let reader = RuleReader::new(state, host);
+        (reader.outcome(packet), reader.shares(packet))
+    })
+}
+
+/// Whether an nftables table does with each packet what the scenario says, and whether its chances are even.
+pub fn by_nft(scenario: &Scenario, rendered: &[Vec<Rendered<Nft>>]) -> Result<(), String> {
+    by_state(scenario, "nftables", rendered, |state, host, packet| {
+        let reader = TableReader::new(state, host);
+        (reader.outcome(packet), reader.shares(packet))
+    })
+}
+
+type Told = (Result<Outcome, Puzzle>, Result<BTreeMap<SocketAddr, f64>, Puzzle>);
+
+fn by_state<O: Objects>(
     scenario: &Scenario,
     mode: &str,
-    rendered: &[Vec<Rendered<Xtables>>],
+    rendered: &[Vec<Rendered<O>>],
+    read: impl Fn(&State<O>, &Host, &Packet) -> Told,
 ) -> Result<(), String> {
     let host = scenario.stage.host();
     let mut wrong = Wrong::default();
@@ -37,9 +60,9 @@ pub fn by_xtables(
         for expectation in of_mode(&step.packets, mode) {
             let family = Family::of(expectation.packet.to.ip());
             let Some(rendered) = families.iter().find(|each| each.family == family) else { continue };
-            let reader = RuleReader::new(&rendered.state, &host);
-            wrong.compare(&step.stem, expectation, reader.outcome(&expectation.packet));
-            if let Err(message) = even(&reader, &expectation.packet) {
+            let (outcome, shares) = read(&rendered.state, &host, &expectation.packet);
+            wrong.compare(&step.stem, expectation, outcome);
+            if let Err(message) = shares.map_or(Ok(()), |shares| even(&shares)) {
                 wrong.note(&step.stem, expectation, &message);
             }
         }
@@ -48,8 +71,7 @@ pub fn by_xtables(
 }
 
 /// Each endpoint gets the same share of new clients, within what ten decimals can say.
-fn even(reader: &RuleReader<'_>, packet: &Packet) -> Result<(), String> {
-    let Ok(shares) = reader.shares(packet) else { return Ok(()) };
+fn even(shares: &BTreeMap<SocketAddr, f64>) -> Result<(), String> {
     #[expect(clippy::cast_precision_loss, reason = "no pool has 2^52 endpoints")]
     let fair = 1.0 / shares.len() as f64;
     match shares.iter().find(|(_, share)| (*share - fair).abs() > 1e-6) {

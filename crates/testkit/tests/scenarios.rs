@@ -31,9 +31,9 @@ fn trials(scenario: &Scenario) -> Vec<Trial> {
     let mut trials = vec![
         iptables.trial("plan golden", plan_golden),
         iptables.trial("plan packets", |play| packet_checks::by_plan(&play.scenario, play.steps()?)),
-        iptables.trial("iptables packets", |play| {
-            packet_checks::by_xtables(&play.scenario, "iptables", play.rendered()?)
-        }),
+        iptables
+            .trial("iptables packets", |play| packet_checks::by_xtables(&play.scenario, play.rendered()?)),
+        nftables.trial("nftables packets", |play| packet_checks::by_nft(&play.scenario, play.rendered()?)),
     ];
     trials.extend(iptables.mode_trials());
     trials.extend(nftables.mode_trials());
