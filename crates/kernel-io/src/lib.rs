@@ -17,4 +17,4 @@ pub mod sysctl;
 mod target;
 pub mod xtables;
 
-pub use target::{Applied, ReadError, Refused, Target, WriteError};
+pub use target::{Applied, Drift, ReadError, Refused, Target, WriteError};

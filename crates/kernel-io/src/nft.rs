@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::netlink::{BatchError, NetlinkError, Protocol, Socket, flags};
-use crate::target::{Applied, ReadError, Refused, Target, WriteError};
+use crate::target::{Applied, Drift, ReadError, Refused, Target, WriteError};
 
 mod batch;
 mod chain;
@@ -22,6 +22,7 @@ mod verdict;
 mod wire;
 
 use batch::{Batch, Packing};
+pub(crate) use read::generation;
 use wire::kind;
 
 /// Our table of one family, in the network namespace in which it was opened.
@@ -30,6 +31,8 @@ pub struct Nft {
     family: Family,
     layout: Layout,
     socket: Socket,
+    /// The number that the tables' last change has if it was ours; each transaction counts one on.
+    generation: Option<u32>,
 }
 
 /// How our table is laid out.
@@ -68,7 +71,7 @@ impl Nft {
         if allowed.is_err() {
             return Err(OpenError::Permission);
         }
-        let mut target = Self { family, layout, socket };
+        let mut target = Self { family, layout, socket, generation: None };
         match target.generation() {
             Ok(_) => Ok(target),
             Err(error) => match error.errno() {
@@ -105,7 +108,10 @@ impl Nft {
         for packing in [Packing::Dense, Packing::Single] {
             let mut batch = Batch::new(&steps, packing);
             let refusals = match self.socket.batch(&mut batch.messages) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.generation = self.generation.map(|generation| generation.wrapping_add(1));
+                    return Ok(());
+                }
                 Err(BatchError::Failed(error)) => return Err(failed(error)),
                 Err(BatchError::Refused { refusals }) => refusals,
             };
@@ -167,6 +173,13 @@ impl Target<nft::Nft> for Nft {
             refused: error.refused.map(|refused| Refused { index: refused.index + now.len(), ..refused }),
             source: error.source,
         })
+    }
+
+    fn drift(&mut self) -> Drift {
+        match self.generation() {
+            Ok(generation) if self.generation.is_none_or(|ours| ours == generation) => Drift::None,
+            Ok(_) | Err(_) => Drift::Possible,
+        }
     }
 }
 

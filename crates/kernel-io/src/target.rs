@@ -12,6 +12,18 @@ pub trait Target<O: Objects> {
 
     /// Writes changes, in as few transactions as the kernel allows.
     fn write(&mut self, changes: &[Change<O>]) -> Result<(), WriteError>;
+
+    /// Whether a stranger may have changed what is ours since we last read or wrote it. It costs next to nothing.
+    fn drift(&mut self) -> Drift;
+}
+
+/// What a stranger may have done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Drift {
+    /// Nothing.
+    None,
+    /// Something; a reading will show whether it was ours.
+    Possible,
 }
 
 /// What is there could not be read.

@@ -11,7 +11,11 @@ use kernel_state::Change;
 use kernel_state::xtables::{self, Key, Layout, Rules, parse_save, script};
 use thiserror::Error;
 
-use crate::target::{Applied, ReadError, Refused, Target, WriteError};
+use crate::target::{Applied, Drift, ReadError, Refused, Target, WriteError};
+
+mod probe;
+
+use probe::{Backend, Probe, Shown};
 
 /// An address family, by the tools that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +31,9 @@ pub enum Tool {
 pub struct Xtables {
     tool: Tool,
     layout: Layout,
+    /// How the tables show that they were changed, and what they showed when we last read or wrote them.
+    probe: Option<Probe>,
+    shown: Option<Shown>,
 }
 
 /// What `iptables --version` says.
@@ -100,7 +107,12 @@ impl Xtables {
         }
         run(name, &["-w", LOCK_SECONDS, "-t", "nat", "-S", "POSTROUTING"], "")
             .map_err(OpenError::from_tool)?;
-        Ok(Self { tool, layout })
+        let probe = Probe::open(tool, Backend::of(&text)).ok();
+        Ok(Self { tool, layout, probe, shown: None })
+    }
+
+    fn show(&mut self) -> Option<Shown> {
+        self.probe.as_mut().and_then(Probe::show)
     }
 
     fn program(&self, suffix: &str) -> String {
@@ -110,6 +122,8 @@ impl Xtables {
 
 impl Target<xtables::Xtables> for Xtables {
     fn read(&mut self, found: &mut dyn FnMut(Key, Rules)) -> Result<(), ReadError> {
+        // Before the reading, so that a change in between shows later.
+        self.shown = self.show();
         let output =
             run(&self.program("save"), &[], "").map_err(|source| ReadError { source: source.into() })?;
         let text = String::from_utf8_lossy(&output.stdout);
@@ -125,8 +139,13 @@ impl Target<xtables::Xtables> for Xtables {
             return Ok(());
         }
         let script = script(changes);
+        let untouched = self.show() == self.shown;
         let options = ["-w", LOCK_SECONDS, "--noflush", "--counters"];
-        run(&self.program("restore"), &options, &script.text).map(drop).map_err(|source| {
+        let written = run(&self.program("restore"), &options, &script.text).map(drop);
+        if untouched {
+            self.shown = self.show();
+        }
+        written.map_err(|source| {
             let line = failed_line(&source);
             let text = line.and_then(|line| script.text.lines().nth(line - 1));
             let refused = line.and_then(|line| script.change_at(line)).zip(text);
@@ -136,6 +155,11 @@ impl Target<xtables::Xtables> for Xtables {
                 source: Box::<dyn Error + Send + Sync>::from(source),
             }
         })
+    }
+
+    /// Without a probe a stranger's change shows only when a write fails.
+    fn drift(&mut self) -> Drift {
+        if self.show() == self.shown { Drift::None } else { Drift::Possible }
     }
 }
 
@@ -188,7 +212,7 @@ fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output, ToolErr
 }
 
 /// Lets the kernel end a child when the thread that started it ends.
-#[allow(unsafe_code, reason = "the only way to run something between fork and exec")]
+#[expect(unsafe_code, reason = "the only way to run something between fork and exec")]
 fn dies_with_its_parent(command: &mut Command) {
     use std::os::unix::process::CommandExt;
     let bind = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);

@@ -13,7 +13,7 @@ use tracing::{info, warn};
 use crate::config::{Config, ConfigError};
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, ProxyMode, Reconcile};
-use crate::writer;
+use crate::writer::{self, Cause};
 
 /// What the proxy is to work from.
 #[derive(Clone, Debug)]
@@ -156,7 +156,7 @@ fn start_writer<'scope>(
 ) -> Result<Sender<Plan>, io::Error> {
     let (sender, plans) = mpsc::channel();
     let work = move || {
-        writer::write_plans(family, &mut *reconciler, &plans, || remove_others(mode, family));
+        writer::write_plans(family, &mut *reconciler, &plans, mode.pace(), || remove_others(mode, family));
     };
     thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
     Ok(sender)
@@ -167,7 +167,7 @@ fn remove_others(mode: ProxyMode, family: Family) {
     match modes::cleaners_of_others(mode) {
         Ok(cleaners) => {
             for (_, mut cleaner) in cleaners.into_iter().filter(|(of, _)| *of == family) {
-                writer::write(family, &mut *cleaner);
+                writer::write(family, &mut *cleaner, Cause::Plan);
             }
         }
         Err(error) => warn!(%error, "what another mode may have left is not removed"),
@@ -178,7 +178,7 @@ fn remove_others(mode: ProxyMode, family: Family) {
 fn write_all(families: Families) -> Result<(), ProxyError> {
     let mut unwritten = Vec::new();
     for (family, mut reconciler) in families {
-        if !writer::write(family, &mut *reconciler).is_complete() {
+        if !writer::write(family, &mut *reconciler, Cause::Plan).is_complete() {
             unwritten.push(family.to_string());
         }
     }

@@ -1,7 +1,6 @@
 //! `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1), as far as the modes that exist depend on it.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -82,9 +81,6 @@ pub enum ConfigError {
         reason: &'static str,
     },
 }
-
-/// How long after a write the next one waits, so that changes of a burst are written together.
-pub(crate) const MIN_SYNC_PERIOD: Duration = Duration::from_millis(100);
 
 impl Default for IptablesConfig {
     fn default() -> Self {

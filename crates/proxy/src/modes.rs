@@ -4,7 +4,9 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
+use kernel_io::Drift;
 use kernel_io::xtables::{OpenError, Tool, Xtables};
 use kernel_io::{nft, sysctl};
 use kernel_state::Retried;
@@ -29,6 +31,15 @@ pub enum ProxyMode {
 impl ProxyMode {
     /// All of them.
     pub(crate) const ALL: [Self; 2] = [Self::Nftables, Self::Iptables];
+
+    /// How long the next write waits after a write, so that changes of a burst are written together: iptables pays
+    /// for each write what reading its tables costs.
+    pub(crate) fn pace(self) -> Duration {
+        match self {
+            Self::Iptables => Duration::from_millis(100),
+            Self::Nftables => Duration::ZERO,
+        }
+    }
 }
 
 /// What a mode is written with cannot be used.
@@ -52,6 +63,9 @@ pub(crate) trait Reconcile: Send {
 
     /// Tries again what was refused.
     fn try_again(&mut self) -> Retried;
+
+    /// Looks whether a stranger may have changed what is ours; if so, the next pass reads it first.
+    fn look(&mut self) -> Drift;
 }
 
 /// The reconciler of each IP family that this node has.
@@ -191,6 +205,10 @@ impl Reconcile for UpstreamTable {
 
     fn try_again(&mut self) -> Retried {
         Retried::Nobody
+    }
+
+    fn look(&mut self) -> Drift {
+        Drift::None
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kernel_io::{Applied, Target, WriteError};
+use kernel_io::{Applied, Drift, Target, WriteError};
 use kernel_state::{Change, Objects, Owner, Retried, State, Tracker};
 use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
@@ -120,9 +120,18 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         self.tracker.try_again()
     }
 
-    /// Reads the kernel's state before the next write, since somebody else may have changed it.
+    /// Reads the kernel's state before the next write.
     pub fn distrust(&mut self) {
         self.reading = Reading::Stale;
+    }
+
+    /// Looks whether a stranger may have changed what is ours; if so, the next pass reads it first.
+    pub fn look(&mut self) -> Drift {
+        let drift = self.target.drift();
+        if drift == Drift::Possible {
+            self.distrust();
+        }
+        drift
     }
 
     /// The whole wanted state.
@@ -199,6 +208,10 @@ where
 
     fn try_again(&mut self) -> Retried {
         Self::try_again(self)
+    }
+
+    fn look(&mut self) -> Drift {
+        Self::look(self)
     }
 }
 

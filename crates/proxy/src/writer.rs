@@ -4,15 +4,21 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kernel_io::Drift;
 use service_plan::{Family, Plan};
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
-use crate::config::MIN_SYNC_PERIOD;
 use crate::modes::Reconcile;
 use crate::reconciler::Pass;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether a stranger changed what is ours.
+const LOOK_PERIOD: Duration = Duration::from_millis(100);
+
+/// Looking again costs a reading where strangers change what is not ours; it may take a twentieth of the time.
+const LOOK_SHARE: u32 = 20;
 
 /// When to try again what could not be written.
 #[derive(Clone, Copy, Debug)]
@@ -21,26 +27,34 @@ struct Retry {
     at: Instant,
 }
 
-/// Writes plans as they come, those of a burst together, until no more can come. Calls `settled` once, when the
-/// kernel is as planned for the first time.
+/// Why a pass is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    /// There is a plan.
+    Plan,
+    /// Something could not be written.
+    Retry,
+    /// A stranger may have changed what is ours.
+    Drift,
+}
+
+/// Writes plans as they come, those of a burst together, until no more can come; between two writes it waits for
+/// `pace`. Calls `settled` once, when the kernel is as planned for the first time.
 pub(crate) fn write_plans(
     family: Family,
     reconciler: &mut dyn Reconcile,
     plans: &Receiver<Plan>,
+    pace: Duration,
     settled: impl FnOnce(),
 ) {
+    // Without a plan nothing is wanted, and a pass would remove all there is.
+    let Ok(plan) = plans.recv() else { return };
+    reconciler.want(&plan);
     let mut settled = Some(settled);
     let mut retry: Option<Retry> = None;
+    let mut cause = Some(Cause::Plan);
+    let mut look_at = Instant::now();
     loop {
-        let plan = match retry {
-            None => plans.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(retry) => plans.recv_timeout(retry.at.saturating_duration_since(Instant::now())),
-        };
-        match plan {
-            Ok(plan) => reconciler.want(&plan),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
         for plan in plans.try_iter() {
             reconciler.want(&plan);
         }
@@ -48,19 +62,41 @@ pub(crate) fn write_plans(
         let due = retry.filter(|retry| retry.at <= Instant::now());
         if due.is_some() {
             reconciler.try_again();
+            cause = cause.or(Some(Cause::Retry));
         }
-        retry = if write(family, reconciler).is_complete() {
-            if let Some(settled) = settled.take() {
+        if let Some(cause) = cause {
+            let start = Instant::now();
+            let pass = write(family, reconciler, cause);
+            look_at = Instant::now() + LOOK_PERIOD.max(start.elapsed() * LOOK_SHARE);
+            retry = match (pass.is_complete(), retry) {
+                (true, _) => None,
+                (false, Some(retry)) if due.is_none() => Some(retry),
+                (false, _) => Some(Retry::after(due)),
+            };
+            if let Some(settled) = settled.take_if(|_| pass.is_complete()) {
                 settled();
             }
-            None
-        } else if retry.is_some() && due.is_none() {
-            retry
-        } else {
-            Some(Retry::after(due))
+            thread::sleep(pace);
+        }
+        let until = retry.map_or(look_at, |retry| retry.at.min(look_at));
+        cause = match plans.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(plan) => {
+                reconciler.want(&plan);
+                Some(Cause::Plan)
+            }
+            Err(RecvTimeoutError::Timeout) => look(reconciler, &mut look_at),
+            Err(RecvTimeoutError::Disconnected) => return,
         };
-        thread::sleep(MIN_SYNC_PERIOD);
     }
+}
+
+/// Looks for drift, if it is time to.
+fn look(reconciler: &mut dyn Reconcile, look_at: &mut Instant) -> Option<Cause> {
+    if *look_at > Instant::now() {
+        return None;
+    }
+    *look_at = Instant::now() + LOOK_PERIOD;
+    (reconciler.look() == Drift::Possible).then_some(Cause::Drift)
 }
 
 impl Retry {
@@ -72,7 +108,7 @@ impl Retry {
 }
 
 /// One pass, and what is to be said of it.
-pub(crate) fn write(family: Family, reconciler: &mut dyn Reconcile) -> Pass {
+pub(crate) fn write(family: Family, reconciler: &mut dyn Reconcile, cause: Cause) -> Pass {
     let span = tracing::info_span!("pass", %family);
     let _entered = span.enter();
     let start = Instant::now();
@@ -84,8 +120,11 @@ pub(crate) fn write(family: Family, reconciler: &mut dyn Reconcile) -> Pass {
     }
     match &pass.failure {
         Some(failure) => error!(reason = %failure, "the kernel is not as planned, to be tried again"),
-        None if pass.puts + pass.drops == 0 => debug!(?took, "the kernel is as planned already"),
-        None => info!(puts = pass.puts, drops = pass.drops, ?took, "kernel brought to plan"),
+        None if pass.puts + pass.drops == 0 => debug!(?took, ?cause, "the kernel is as planned already"),
+        None if cause == Cause::Drift => {
+            warn!(puts = pass.puts, drops = pass.drops, ?took, "undid what a stranger changed");
+        }
+        None => info!(puts = pass.puts, drops = pass.drops, ?took, ?cause, "kernel brought to plan"),
     }
     pass
 }

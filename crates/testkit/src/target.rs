@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use kernel_io::{Applied, ReadError, Refused, Target, WriteError};
+use kernel_io::{Applied, Drift, ReadError, Refused, Target, WriteError};
 use kernel_state::{Change, Objects, State};
 
 /// A kernel in memory. Clones are the same kernel, so that a test can look into what a reconciler owns.
@@ -12,6 +12,7 @@ pub struct FakeTarget<O: Objects>(Arc<Mutex<Memory<O>>>);
 struct Memory<O: Objects> {
     state: State<O>,
     writes: Vec<Vec<Change<O>>>,
+    meddled: bool,
 }
 
 /// A kernel in memory that fails as a function says.
@@ -43,7 +44,7 @@ impl<O: Objects> FakeTarget<O> {
 
     /// Holds what somebody left there.
     pub fn holding(state: State<O>) -> Self {
-        Self(Arc::new(Mutex::new(Memory { state, writes: Vec::new() })))
+        Self(Arc::new(Mutex::new(Memory { state, writes: Vec::new(), meddled: false })))
     }
 
     /// What it holds.
@@ -58,7 +59,9 @@ impl<O: Objects> FakeTarget<O> {
 
     /// Puts an object there behind everybody's back.
     pub fn meddle(&self, change: &Change<O>) {
-        self.memory().state.apply(change);
+        let mut memory = self.memory();
+        memory.state.apply(change);
+        memory.meddled = true;
     }
 
     fn memory(&self) -> MutexGuard<'_, Memory<O>> {
@@ -86,6 +89,10 @@ impl<O: Objects> Target<O> for FakeTarget<O> {
     fn write(&mut self, changes: &[Change<O>]) -> Result<(), WriteError> {
         self.apply(changes);
         Ok(())
+    }
+
+    fn drift(&mut self) -> Drift {
+        if std::mem::take(&mut self.memory().meddled) { Drift::Possible } else { Drift::None }
     }
 }
 
@@ -120,6 +127,10 @@ impl<O: Objects, F: FnMut(&Change<O>) -> Option<Fault>> Target<O> for FaultyTarg
         }
         let source = Box::<dyn Error + Send + Sync>::from("a fault that the test asked for");
         Err(WriteError { applied, refused, source })
+    }
+
+    fn drift(&mut self) -> Drift {
+        self.kernel.drift()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The proxy while it runs, when it starts again, and when it cleans up.
 
-use crate::stage::{Running, Stage, TOOLS, endpoints, service};
+use crate::stage::{Running, Stage, TOOLS, endpoints, service, until};
 
 /// Service web with two pods, and Service api with one.
 fn two_files() -> Stage {
@@ -214,4 +214,37 @@ fn rules_that_vanish_are_put_back_by_the_next_change() {
     stage.until_rules("all is back", |rules| {
         ["10.244.0.1", "10.244.0.5", "10.244.0.9"].iter().all(|pod| serves(rules, pod))
     });
+}
+
+/// Whatever a stranger does to our rules is undone, without a change of any manifest.
+fn heals(stage: &Stage, proxy_command: std::process::Command, tool: &str) {
+    stage.tool(tool, &["-A", "INPUT", "-s", "192.0.2.7/32", "-j", "ACCEPT"], "");
+    let _proxy = stage.start(proxy_command);
+    let rules = || stage.tool(&format!("{tool}-save"), &[], "");
+    let until = |what: &str, holds: &dyn Fn(&str) -> bool| until(what, || holds(&rules()), rules);
+    until("all is written", &|rules| serves(rules, "10.244.0.9") && rules.contains("-A POSTROUTING"));
+    for table in ["nat", "filter"] {
+        stage.tool(tool, &["-t", table, "-F"], "");
+        let jump = |rules: &str| rules.contains("-A PREROUTING") && rules.contains("-A KUBE-FORWARD");
+        until("the flushed table is whole again", &|rules| serves(rules, "10.244.0.9") && jump(rules));
+    }
+    stage.tool(tool, &["-A", "INPUT", "-s", "192.0.2.8/32", "-j", "ACCEPT"], "");
+    stage.tool(tool, &["-t", "nat", "-I", "KUBE-SERVICES", "-s", "192.0.2.9/32", "-j", "RETURN"], "");
+    until("a stranger's rule among ours goes", &|rules| !rules.contains("192.0.2.9"));
+    assert!(rules().contains("-A INPUT -s 192.0.2.8/32 -j ACCEPT"), "his own rule stays: {}", rules());
+}
+
+#[test]
+fn what_a_stranger_does_to_our_rules_is_undone() {
+    let stage = two_files();
+    heals(&stage, stage.proxy_command(&[]), "iptables");
+}
+
+#[test]
+fn what_a_stranger_does_to_our_legacy_rules_is_undone() {
+    let stage = two_files();
+    let path = stage.legacy_tools();
+    let mut proxy = stage.proxy_command(&[]);
+    proxy.env("PATH", path);
+    heals(&stage, proxy, "iptables-legacy");
 }

@@ -1,7 +1,7 @@
 //! A network namespace and a directory of manifests to call the binary on.
 
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -131,6 +131,19 @@ impl Stage {
         self.ended(command).success().stdout
     }
 
+    /// A directory in which the tools are those of the legacy backend.
+    pub(crate) fn legacy_tools(&self) -> PathBuf {
+        let folder = self.directory.path().join("legacy");
+        fs::create_dir(&folder).expect("a directory");
+        for tool in TOOLS {
+            for suffix in ["", "-save", "-restore"] {
+                let legacy = PathBuf::from(format!("/usr/sbin/{tool}-legacy{suffix}"));
+                symlink(legacy, folder.join(format!("{tool}{suffix}"))).expect("a link");
+            }
+        }
+        folder
+    }
+
     /// What both families hold, without the words about when it was printed.
     pub(crate) fn saved(&self, arguments: &[&str]) -> String {
         let saved = TOOLS.map(|tool| {
@@ -243,7 +256,7 @@ impl From<Output> for Ended {
 }
 
 /// Waits for what must come; answers what there was instead.
-fn until(what: &str, mut holds: impl FnMut() -> bool, instead: impl Fn() -> String) {
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool, instead: impl Fn() -> String) {
     let give_up = Instant::now() + Duration::from_mins(1);
     while !holds() {
         assert!(Instant::now() < give_up, "{what} within a minute, but: {}", instead());

@@ -4,31 +4,36 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel_state::nft::{
-    Chain, DataType, Key, KeyType, Name, Object, Rule, SetSpec, Statement, TABLE, Value,
+    Chain, DataType, Family, Key, KeyType, Name, Object, Rule, SetSpec, Statement, TABLE, Value,
 };
 use rustix::io::Errno;
 
 use super::chain::Hooked;
 use super::wire::{self, kind};
 use super::{Nft, batch, chain, rule, set, userdata};
-use crate::netlink::{Attribute, Attributes, Malformed, NetlinkError, Reply};
+use crate::netlink::{Attribute, Attributes, Malformed, NetlinkError, Reply, Socket};
 
 /// How often a listing is begun again because the tables changed under it.
 const READ_TRIES: usize = 8;
 
+/// The number of the last change of any table of the network namespace that the socket was opened in.
+pub(crate) fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
+    let mut message = batch::new(kind::GET_GENERATION, 0, Family::Ip);
+    let mut generation = 0;
+    socket.query(&mut message, |reply| {
+        let (_, attributes) = reply.split::<4>()?;
+        if let Some(id) = attributes.find(wire::GENERATION_ID)? {
+            generation = id.be32()?;
+        }
+        Ok(())
+    })?;
+    Ok(generation)
+}
+
 impl Nft {
     /// The number of the tables' last change, whoever made it.
     pub(super) fn generation(&mut self) -> Result<u32, NetlinkError> {
-        let mut message = batch::new(kind::GET_GENERATION, 0, self.family);
-        let mut generation = 0;
-        self.socket.query(&mut message, |reply| {
-            let (_, attributes) = reply.split::<4>()?;
-            if let Some(id) = attributes.find(wire::GENERATION_ID)? {
-                generation = id.be32()?;
-            }
-            Ok(())
-        })?;
-        Ok(generation)
+        generation(&mut self.socket)
     }
 
     /// All objects of the table, as they were at one moment.
@@ -36,7 +41,10 @@ impl Nft {
         for _ in 0..READ_TRIES {
             let before = self.generation()?;
             match self.objects_now() {
-                Ok(objects) if self.generation()? == before => return Ok(objects),
+                Ok(objects) if self.generation()? == before => {
+                    self.generation = Some(before);
+                    return Ok(objects);
+                }
                 // What was there a moment ago is gone: somebody is at it.
                 Ok(_) | Err(NetlinkError::Interrupted) => {}
                 Err(error) if error.errno() == Some(Errno::NOENT) => {}

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::rc::Rc;
 
-use kernel_io::ReadError;
+use kernel_io::{Drift, ReadError};
 use service_plan::{
     EndpointSlice, FactChange, Facts, Family, Health, LocalPodsSetting, LocalhostNodePorts, Mark,
     MasqueradeAll, Node, NodePortSetting, Policy, Port, Protocol, Service, ServiceKind, ServicePort,
@@ -89,6 +89,10 @@ impl Target<Toy> for ToyTarget {
 
     fn write(&mut self, changes: &[Change<Toy>]) -> Result<(), WriteError> {
         self.memory.write(changes)
+    }
+
+    fn drift(&mut self) -> Drift {
+        self.memory.drift()
     }
 }
 

@@ -76,7 +76,9 @@ fn what_was_refused_is_tried_again_also_when_other_plans_keep_coming() {
     let mode = Iptables { invalid_packets: InvalidPackets::Drop };
     let mut reconciler = Reconciler::new(mode, FaultyTarget::new(kernel.clone(), refuse));
     let (sender, plans) = mpsc::channel();
-    let writer = thread::spawn(move || write_plans(Family::V4, &mut reconciler, &plans, || {}));
+    let writer = thread::spawn(move || {
+        write_plans(Family::V4, &mut reconciler, &plans, Duration::from_millis(10), || {});
+    });
     let has = |address: &str| kernel.state().to_string().contains(address);
     let mut facts = facts();
     sender.send(plan_of(&mut facts, "refused", "10.0.0.1")).expect("the writer listens");
@@ -91,6 +93,25 @@ fn what_was_refused_is_tried_again_also_when_other_plans_keep_coming() {
         sender.send(plan_of(&mut facts, &name, &format!("10.0.1.{number}"))).expect("the writer listens");
         has("10.0.0.1")
     });
+    drop(sender);
+    writer.join().expect("the writer ends with its channel");
+}
+
+#[test]
+fn what_a_stranger_changed_is_undone_without_a_new_plan() {
+    let kernel: FakeTarget<Xtables> = FakeTarget::new();
+    let mode = Iptables { invalid_packets: InvalidPackets::Drop };
+    let mut reconciler = Reconciler::new(mode, kernel.clone());
+    let (sender, plans) = mpsc::channel();
+    let writer =
+        thread::spawn(move || write_plans(Family::V4, &mut reconciler, &plans, Duration::ZERO, || {}));
+    sender.send(plan_of(&mut facts(), "web", "10.0.0.1")).expect("the writer listens");
+    until("the Service is served", || kernel.state().to_string().contains("10.0.0.1"));
+    let whole = kernel.state();
+    for (key, value) in whole.iter() {
+        kernel.meddle(&Change::Drop { key: key.clone(), value: value.clone() });
+        until("the object is back", || kernel.state() == whole);
+    }
     drop(sender);
     writer.join().expect("the writer ends with its channel");
 }

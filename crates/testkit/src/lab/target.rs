@@ -1,7 +1,7 @@
 //! The real target, in the node's namespace.
 
 use kernel_io::netns::Netns;
-use kernel_io::{ReadError, Target, WriteError};
+use kernel_io::{Drift, ReadError, Target, WriteError};
 use kernel_state::{Change, Objects, State};
 
 use super::LabError;
@@ -52,5 +52,9 @@ where
             refused: None,
             source: source.into(),
         })?
+    }
+
+    fn drift(&mut self) -> Drift {
+        self.target.drift()
     }
 }
