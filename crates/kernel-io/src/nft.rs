@@ -3,7 +3,9 @@
 //! A write is one transaction: all of it is there at once, or nothing is. Only what `nft` itself would write is
 //! written, with the user data that it keeps for its listings.
 
-use kernel_state::nft::{self, Family, Key, Object, Value, steps};
+use kernel_state::nft::{
+    self, Command, DataType, Family, Key, KeyType, Object, SetSpec, Steps, Value, steps,
+};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
 use thiserror::Error;
@@ -19,10 +21,12 @@ mod rule;
 mod set;
 mod userdata;
 mod verdict;
+mod watch;
 mod wire;
 
 use batch::{Batch, Packing};
 pub(crate) use read::generation;
+use watch::{KnownSets, Watch};
 use wire::kind;
 
 /// Our table of one family, in the network namespace in which it was opened.
@@ -31,8 +35,8 @@ pub struct Nft {
     family: Family,
     layout: Layout,
     socket: Socket,
-    /// The number that the tables' last change has if it was ours; each transaction counts one on.
-    generation: Option<u32>,
+    watch: Watch,
+    sets: KnownSets,
 }
 
 /// How our table is laid out.
@@ -62,6 +66,9 @@ pub enum OpenError {
 const SEND_BUFFER: usize = 256 << 20;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+/// From here on a transaction is a large one.
+const MANY_STEPS: usize = 1000;
+
 impl Nft {
     /// Opens a socket, and sees whether the kernel answers.
     pub fn open(family: Family, layout: Layout) -> Result<Self, OpenError> {
@@ -71,7 +78,8 @@ impl Nft {
         if allowed.is_err() {
             return Err(OpenError::Permission);
         }
-        let mut target = Self { family, layout, socket, generation: None };
+        let watch = Watch::open(family, socket.port())?;
+        let mut target = Self { family, layout, socket, watch, sets: KnownSets::new() };
         match target.generation() {
             Ok(_) => Ok(target),
             Err(error) => match error.errno() {
@@ -101,17 +109,40 @@ impl Nft {
         }
     }
 
-    /// Sends one transaction. Where the kernel does not tell which of many elements it refused, it is asked again
-    /// with each in a message of its own.
+    /// Sends one transaction. Nobody listens while it is a large one: the kernel counts the changes for us then.
     fn send(&mut self, changes: &[Change<nft::Nft>]) -> Result<(), WriteError> {
         let steps = steps(changes);
+        if steps.len() < MANY_STEPS {
+            self.send_steps(&steps)?;
+            // Soon, so that what waits to be read stays little.
+            self.watch.hear(&self.sets);
+        } else {
+            let before = self.generation().ok();
+            let paused = self.watch.pause(&self.sets);
+            let sent = self.send_steps(&steps);
+            let undisturbed = paused.and_then(|()| self.watch.resume()).is_ok()
+                && before
+                    .is_some_and(|before| self.generation().is_ok_and(|now| now == before.wrapping_add(1)));
+            if !undisturbed {
+                self.watch.doubt();
+            }
+            sent?;
+        }
+        for (_, step) in &steps {
+            if let Command::AddSet(name, SetSpec::Written(key, data)) = step.command {
+                self.know_set(name, (*key, *data));
+            }
+        }
+        Ok(())
+    }
+
+    /// Where the kernel does not tell which of many elements it refused, it is asked again with each in a message of
+    /// its own.
+    fn send_steps(&mut self, steps: &Steps<'_>) -> Result<(), WriteError> {
         for packing in [Packing::Dense, Packing::Single] {
-            let mut batch = Batch::new(&steps, packing);
+            let mut batch = Batch::new(steps, packing);
             let refusals = match self.socket.batch(&mut batch.messages) {
-                Ok(()) => {
-                    self.generation = self.generation.map(|generation| generation.wrapping_add(1));
-                    return Ok(());
-                }
+                Ok(()) => return Ok(()),
                 Err(BatchError::Failed(error)) => return Err(failed(error)),
                 Err(BatchError::Refused { refusals }) => refusals,
             };
@@ -130,6 +161,13 @@ impl Nft {
             });
         }
         Err(failed(NetlinkError::Unanswered))
+    }
+
+    /// Keeps in mind what the elements of one of our sets are.
+    fn know_set(&mut self, name: &str, of: (KeyType, DataType)) -> Option<&'static str> {
+        let known = self.layout.sets.iter().copied().find(|known| *known == name)?;
+        self.sets.insert(known, of);
+        Some(known)
     }
 }
 
@@ -175,11 +213,17 @@ impl Target<nft::Nft> for Nft {
         })
     }
 
-    fn drift(&mut self) -> Drift {
-        match self.generation() {
-            Ok(generation) if self.generation.is_none_or(|ours| ours == generation) => Drift::None,
-            Ok(_) | Err(_) => Drift::Possible,
+    fn drift(&mut self) -> Drift<nft::Nft> {
+        let seen = self.watch.take(&self.sets);
+        if seen.anything {
+            return Drift::Possible;
         }
+        let mut objects = seen.elements;
+        for name in seen.chains {
+            let Ok(chain) = self.chain(&name) else { return Drift::Possible };
+            objects.push((Key { family: self.family, object: Object::Chain(name) }, chain));
+        }
+        if objects.is_empty() { Drift::None } else { Drift::Objects(objects) }
     }
 }
 

@@ -13,17 +13,18 @@ pub trait Target<O: Objects> {
     /// Writes changes, in as few transactions as the kernel allows.
     fn write(&mut self, changes: &[Change<O>]) -> Result<(), WriteError>;
 
-    /// Whether a stranger may have changed what is ours since we last read or wrote it. It costs next to nothing.
-    fn drift(&mut self) -> Drift;
+    /// What a stranger may have done to what is ours since we last read or wrote it. It costs next to nothing.
+    fn drift(&mut self) -> Drift<O>;
 }
 
 /// What a stranger may have done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Drift {
+pub enum Drift<O: Objects> {
     /// Nothing.
     None,
     /// Something; a reading will show whether it was ours.
     Possible,
+    /// These objects of ours are now so, or gone.
+    Objects(Vec<(O::Key, Option<O::Value>)>),
 }
 
 /// What is there could not be read.

@@ -158,7 +158,7 @@ impl Target<xtables::Xtables> for Xtables {
     }
 
     /// Without a probe a stranger's change shows only when a write fails.
-    fn drift(&mut self) -> Drift {
+    fn drift(&mut self) -> Drift<xtables::Xtables> {
         if self.show() == self.shown { Drift::None } else { Drift::Possible }
     }
 }

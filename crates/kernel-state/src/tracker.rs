@@ -116,6 +116,19 @@ impl<O: Objects> Tracker<O> {
         self.note(key);
     }
 
+    /// Takes in that an object is now so in the kernel, or gone.
+    pub fn seen(&mut self, key: &O::Key, value: Option<O::Value>) {
+        match value {
+            Some(value) => self.found(key, value),
+            None => {
+                if let Some(entry) = self.entries.get_mut(key) {
+                    entry.now(None);
+                    self.note(key);
+                }
+            }
+        }
+    }
+
     /// The changes that bring the kernel to the wanted state: puts in rising rank, then drops in falling rank.
     ///
     /// At most `limit` of them, but always whole owners, in the order of their ranks and names, and drops only

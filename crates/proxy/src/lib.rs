@@ -15,4 +15,4 @@ mod writer;
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
 pub use config::{Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfig};
 pub use modes::{ModeError, ProxyMode};
-pub use reconciler::{Failure, Pass, Reconciler, Refusal};
+pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};

@@ -6,7 +6,6 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use kernel_io::Drift;
 use kernel_io::xtables::{OpenError, Tool, Xtables};
 use kernel_io::{nft, sysctl};
 use kernel_state::Retried;
@@ -17,7 +16,7 @@ use service_plan::{Family, LocalhostNodePorts, Plan};
 use thiserror::Error;
 use tracing::{debug, warn};
 
-use crate::reconciler::{Pass, Reconciler};
+use crate::reconciler::{Pass, Reconciler, Sighting};
 
 /// A mode of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +63,8 @@ pub(crate) trait Reconcile: Send {
     /// Tries again what was refused.
     fn try_again(&mut self) -> Retried;
 
-    /// Looks whether a stranger may have changed what is ours; if so, the next pass reads it first.
-    fn look(&mut self) -> Drift;
+    /// Looks whether a stranger may have changed what is ours; if so, the next pass sees to it.
+    fn look(&mut self) -> Sighting;
 }
 
 /// The reconciler of each IP family that this node has.
@@ -207,8 +206,8 @@ impl Reconcile for UpstreamTable {
         Retried::Nobody
     }
 
-    fn look(&mut self) -> Drift {
-        Drift::None
+    fn look(&mut self) -> Sighting {
+        Sighting::Nothing
     }
 }
 

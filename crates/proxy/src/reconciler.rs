@@ -53,6 +53,15 @@ pub enum Failure {
     Write(#[from] WriteError),
 }
 
+/// What a look at the kernel showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sighting {
+    /// Nobody touched what is ours.
+    Nothing,
+    /// Somebody may have.
+    Something,
+}
+
 /// Whether what was last read still tells what the kernel has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reading {
@@ -125,13 +134,18 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         self.reading = Reading::Stale;
     }
 
-    /// Looks whether a stranger may have changed what is ours; if so, the next pass reads it first.
-    pub fn look(&mut self) -> Drift {
-        let drift = self.target.drift();
-        if drift == Drift::Possible {
-            self.distrust();
+    /// Looks whether a stranger may have changed what is ours; if so, the next pass sees to it.
+    pub fn look(&mut self) -> Sighting {
+        match self.target.drift() {
+            Drift::None => return Sighting::Nothing,
+            Drift::Possible => self.distrust(),
+            Drift::Objects(objects) => {
+                for (key, value) in objects {
+                    self.tracker.seen(&key, value);
+                }
+            }
         }
-        drift
+        Sighting::Something
     }
 
     /// The whole wanted state.
@@ -210,7 +224,7 @@ where
         Self::try_again(self)
     }
 
-    fn look(&mut self) -> Drift {
+    fn look(&mut self) -> Sighting {
         Self::look(self)
     }
 }

@@ -4,12 +4,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kernel_io::Drift;
 use service_plan::{Family, Plan};
 use tracing::{debug, error, info, warn};
 
 use crate::modes::Reconcile;
-use crate::reconciler::Pass;
+use crate::reconciler::{Pass, Sighting};
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -96,7 +95,7 @@ fn look(reconciler: &mut dyn Reconcile, look_at: &mut Instant) -> Option<Cause> 
         return None;
     }
     *look_at = Instant::now() + LOOK_PERIOD;
-    (reconciler.look() == Drift::Possible).then_some(Cause::Drift)
+    (reconciler.look() == Sighting::Something).then_some(Cause::Drift)
 }
 
 impl Retry {

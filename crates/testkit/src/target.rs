@@ -91,7 +91,7 @@ impl<O: Objects> Target<O> for FakeTarget<O> {
         Ok(())
     }
 
-    fn drift(&mut self) -> Drift {
+    fn drift(&mut self) -> Drift<O> {
         if std::mem::take(&mut self.memory().meddled) { Drift::Possible } else { Drift::None }
     }
 }
@@ -129,7 +129,7 @@ impl<O: Objects, F: FnMut(&Change<O>) -> Option<Fault>> Target<O> for FaultyTarg
         Err(WriteError { applied, refused, source })
     }
 
-    fn drift(&mut self) -> Drift {
+    fn drift(&mut self) -> Drift<O> {
         self.kernel.drift()
     }
 }

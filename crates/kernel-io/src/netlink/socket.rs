@@ -60,6 +60,11 @@ impl Socket {
         self.set(libc::NETLINK_ADD_MEMBERSHIP, group.into(), "NETLINK_ADD_MEMBERSHIP")
     }
 
+    /// Asks for them no more. Those that wait to be read still do.
+    pub fn leave(&self, group: u16) -> Result<(), NetlinkError> {
+        self.set(libc::NETLINK_DROP_MEMBERSHIP, group.into(), "NETLINK_DROP_MEMBERSHIP")
+    }
+
     /// Makes room for requests of this many bytes, past the limit for ordinary users.
     pub fn set_send_buffer(&self, bytes: usize) -> Result<(), NetlinkError> {
         sockopt::set_socket_send_buffer_size_force(&self.fd, bytes)
@@ -167,6 +172,28 @@ impl Socket {
             }
             Ok(())
         })
+    }
+
+    /// Hands each message of the notifications that wait to be read to `each`, and returns when none is left.
+    pub fn drain(
+        &mut self,
+        mut each: impl FnMut(Reply<'_>) -> Result<(), Malformed>,
+    ) -> Result<(), NetlinkError> {
+        loop {
+            let read = self.datagram(RecvFlags::DONTWAIT, |bytes| {
+                for reply in Messages::new(bytes) {
+                    each(reply?)?;
+                }
+                Ok(())
+            });
+            match read {
+                Ok(()) => {}
+                Err(NetlinkError::Receive(error)) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(());
+                }
+                Err(other) => return Err(other),
+            }
+        }
     }
 
     fn next_sequence(&mut self) -> u32 {

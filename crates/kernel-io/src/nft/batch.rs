@@ -124,14 +124,19 @@ fn list_message(step: &Step<'_>) -> Option<(&'static str, Message)> {
 
 /// A message about an object of a family.
 pub(super) fn new(kind: u16, flags: u16, family: Family) -> Message {
+    let mut message = Message::new(kind, flags);
+    // struct nfgenmsg: the family, version 0, no resource
+    message.header(&[family_number(family), 0, 0, 0]);
+    message
+}
+
+/// The kernel's number of a family.
+pub(super) fn family_number(family: Family) -> u8 {
     let number = match family {
         Family::Ip => libc::AF_INET,
         Family::Ip6 => libc::AF_INET6,
     };
-    let mut message = Message::new(kind, flags);
-    // struct nfgenmsg: the family, version 0, no resource
-    message.header(&[u8::try_from(number).unwrap_or_default(), 0, 0, 0]);
-    message
+    u8::try_from(number).expect("the families of the internet have small numbers")
 }
 
 /// The begin of a transaction.

@@ -9,6 +9,7 @@ const POINTS: [HookPoint; 5] =
     [HookPoint::Prerouting, HookPoint::Input, HookPoint::Forward, HookPoint::Output, HookPoint::Postrouting];
 
 /// What a chain is hooked to.
+#[derive(Clone, Copy)]
 pub(super) enum Hooked {
     /// Nothing: other chains lead to it.
     Nowhere,

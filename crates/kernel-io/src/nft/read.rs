@@ -38,13 +38,11 @@ impl Nft {
 
     /// All objects of the table, as they were at one moment.
     pub(super) fn objects(&mut self) -> Result<Vec<(Key, Value)>, NetlinkError> {
+        self.watch.begin(&self.sets)?;
         for _ in 0..READ_TRIES {
             let before = self.generation()?;
             match self.objects_now() {
-                Ok(objects) if self.generation()? == before => {
-                    self.generation = Some(before);
-                    return Ok(objects);
-                }
+                Ok(objects) if self.generation()? == before => return Ok(objects),
                 // What was there a moment ago is gone: somebody is at it.
                 Ok(_) | Err(NetlinkError::Interrupted) => {}
                 Err(error) if error.errno() == Some(Errno::NOENT) => {}
@@ -63,7 +61,7 @@ impl Nft {
         let sets = self.sets()?;
         for (name, spec) in &sets {
             if let SetSpec::Written(key, data) = spec
-                && let Some(known) = self.layout.sets.iter().copied().find(|known| *known == &**name)
+                && let Some(known) = self.know_set(name, (*key, *data))
             {
                 self.elements(known, (*key, *data), &mut objects)?;
             }
@@ -127,9 +125,8 @@ impl Nft {
     }
 
     fn chains(&mut self, objects: &mut Vec<(Key, Value)>) -> Result<(), NetlinkError> {
-        let family = self.family;
-        let mut rules = self.rules()?;
-        let mut message = batch::new(kind::GET_CHAIN, 0, family);
+        let mut rules = self.rules(None)?;
+        let mut message = batch::new(kind::GET_CHAIN, 0, self.family);
         message.text(wire::chain::TABLE, TABLE);
         let chains = self.socket.dump_all(&mut message, |reply| {
             let Some(attributes) = in_our_table(&reply, wire::chain::TABLE)? else { return Ok(None) };
@@ -137,25 +134,40 @@ impl Nft {
             Ok(Some((Name::from(name.text()?), chain::read(&attributes)?)))
         })?;
         for (name, hooked) in chains {
-            let mut rules = rules.remove(&name).unwrap_or_default();
-            let hook = match hooked {
-                Hooked::Nowhere => None,
-                Hooked::At(hook) => Some(hook),
-                Hooked::Strangely => {
-                    rules.push(Rule::new([Statement::Foreign]));
-                    None
-                }
-            };
-            let chain = Chain { hook, rules: rules.into() };
-            objects.push((self.key(Object::Chain(name)), Value::Chain(Arc::new(chain))));
+            let rules = rules.remove(&name).unwrap_or_default();
+            objects.push((self.key(Object::Chain(name)), whole_chain(hooked, rules)));
         }
         Ok(())
     }
 
-    fn rules(&mut self) -> Result<BTreeMap<Name, Vec<Rule>>, NetlinkError> {
+    /// One chain as it is now; nothing if it is gone.
+    pub(super) fn chain(&mut self, name: &Name) -> Result<Option<Value>, NetlinkError> {
+        let mut message = batch::new(kind::GET_CHAIN, 0, self.family);
+        message.text(wire::chain::TABLE, TABLE).text(wire::chain::NAME, name);
+        let mut hooked = Hooked::Nowhere;
+        let answer = self.socket.query(&mut message, |reply| {
+            let (_, attributes) = reply.split::<4>()?;
+            hooked = chain::read(&attributes)?;
+            Ok(())
+        });
+        match answer {
+            Ok(()) => {
+                let rules = self.rules(Some(name))?.remove(name).unwrap_or_default();
+                Ok(Some(whole_chain(hooked, rules)))
+            }
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The rules of all chains, or of one.
+    fn rules(&mut self, chain: Option<&str>) -> Result<BTreeMap<Name, Vec<Rule>>, NetlinkError> {
         let family = self.family;
         let mut message = batch::new(kind::GET_RULE, 0, family);
         message.text(wire::rule::TABLE, TABLE);
+        if let Some(chain) = chain {
+            message.text(wire::rule::CHAIN, chain);
+        }
         let found = self.socket.dump_all(&mut message, |reply| {
             let Some(attributes) = in_our_table(&reply, wire::rule::TABLE)? else { return Ok(None) };
             let Some(chain) = attributes.find(wire::rule::CHAIN)? else { return Ok(None) };
@@ -171,6 +183,18 @@ impl Nft {
     fn key(&self, object: Object) -> Key {
         Key { family: self.family, object }
     }
+}
+
+fn whole_chain(hooked: Hooked, mut rules: Vec<Rule>) -> Value {
+    let hook = match hooked {
+        Hooked::Nowhere => None,
+        Hooked::At(hook) => Some(hook),
+        Hooked::Strangely => {
+            rules.push(Rule::new([Statement::Foreign]));
+            None
+        }
+    };
+    Value::Chain(Arc::new(Chain { hook, rules: rules.into() }))
 }
 
 /// A reply's attributes, if it is about our table: older kernels list all tables, whatever they are asked for.

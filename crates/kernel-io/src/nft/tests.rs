@@ -267,6 +267,103 @@ fn an_element_that_is_gone_already_is_told_among_many() {
     });
 }
 
+/// Two targets of one family: what the other one does is what a stranger does.
+fn with_stranger(test: impl Fn(Family, &NftState, Nft, Nft) + Sync) {
+    in_netns(|family, mut target| {
+        let mut stranger = Nft::open(family, LAYOUT).expect("the kernel has nf_tables");
+        let wanted = state(family);
+        assert!(matches!(target.drift(), Drift::None), "nothing was read yet");
+        read(&mut target);
+        target.write(&puts(&wanted)).expect("the kernel takes it");
+        assert!(matches!(target.drift(), Drift::None), "it was ourselves");
+        read(&mut stranger);
+        test(family, &wanted, target, stranger);
+    });
+}
+
+fn touched(target: &mut Nft) -> Vec<(Key, Option<Value>)> {
+    match target.drift() {
+        Drift::Objects(objects) => objects,
+        Drift::None => panic!("nothing was told"),
+        Drift::Possible => panic!("not told which"),
+    }
+}
+
+#[test]
+fn a_strangers_elements_are_told_one_by_one() {
+    with_stranger(|family, wanted, mut target, mut stranger| {
+        let key = Key::element(family, "ports", Tuple::Port(Transport::TCP, 80));
+        let new = Key::element(family, "by-port", Tuple::Port(Transport::UDP, 99));
+        let drop = Value::verdict(Verdict::Drop);
+        let gone = Change::Drop { key: key.clone(), value: Value::member() };
+        let put = Change::Put { key: new.clone(), value: drop.clone(), replaced: None };
+        stranger.write(&[put, gone]).expect("the kernel takes it");
+        let mut told = touched(&mut target);
+        told.sort_by(|one, other| one.0.cmp(&other.0));
+        assert_eq!(told, [(new.clone(), Some(drop.clone())), (key.clone(), None)]);
+        assert!(matches!(target.drift(), Drift::None), "it was told already");
+        let back = Change::Put { key, value: Value::member(), replaced: None };
+        target.write(&[back, Change::Drop { key: new, value: drop }]).expect("the kernel takes it");
+        assert!(matches!(target.drift(), Drift::None), "it was ourselves");
+        assert_eq!(read(&mut target).to_string(), wanted.to_string());
+    });
+}
+
+#[test]
+fn a_chain_that_a_stranger_touched_is_told_as_it_is_now() {
+    with_stranger(|family, wanted, mut target, mut stranger| {
+        let key = Key::chain(family, "forward");
+        let Some(Value::Chain(before)) = wanted.get(&key).cloned() else { panic!("it has a chain") };
+        let value = Value::base_chain(before.hook.expect("a base chain"), []);
+        let change =
+            Change::Put { key: key.clone(), value: value.clone(), replaced: wanted.get(&key).cloned() };
+        stranger.write(&[change]).expect("the kernel takes it");
+        assert_eq!(touched(&mut target), [(key.clone(), Some(value.clone()))]);
+        stranger.write(&[Change::Drop { key: key.clone(), value }]).expect("the kernel lets it go");
+        assert_eq!(touched(&mut target), [(key, None)]);
+    });
+}
+
+#[test]
+fn when_the_table_is_gone_anything_may_be() {
+    with_stranger(|family, wanted, mut target, mut stranger| {
+        stranger.write(&drops(wanted)).expect("the kernel lets it go");
+        assert!(matches!(target.drift(), Drift::Possible));
+        assert_eq!(read(&mut target), State::new());
+        assert!(matches!(target.drift(), Drift::None));
+        target.write(&puts(wanted)).expect("the kernel takes it");
+        assert_eq!(read(&mut target).to_string(), state(family).to_string());
+    });
+}
+
+#[test]
+fn what_happens_in_other_tables_is_nobodys_business() {
+    in_netns(|family, mut target| {
+        let other = if family == Family::Ip { Family::Ip6 } else { Family::Ip };
+        let mut neighbour = Nft::open(other, LAYOUT).expect("the kernel has nf_tables");
+        let wanted = state(other);
+        read(&mut target);
+        neighbour.write(&puts(&wanted)).expect("the kernel takes it");
+        assert!(matches!(target.drift(), Drift::None));
+        neighbour.write(&drops(&wanted)).expect("the kernel lets it go");
+        assert!(matches!(target.drift(), Drift::None));
+    });
+}
+
+#[test]
+fn after_a_large_write_of_ours_strangers_are_heard_again() {
+    with_stranger(|family, _, mut target, mut stranger| {
+        let put = |port| {
+            let key = Key::element(family, "ports", Tuple::Port(Transport::SCTP, port));
+            Change::Put { key, value: Value::member(), replaced: None }
+        };
+        target.write(&(1..=5000).map(put).collect::<Vec<_>>()).expect("the kernel takes it");
+        assert!(matches!(target.drift(), Drift::None), "it was ourselves");
+        stranger.write(&[put(5001)]).expect("the kernel takes it");
+        assert_eq!(touched(&mut target).len(), 1);
+    });
+}
+
 #[test]
 fn another_proxys_table_is_removed_if_it_is_there() {
     in_netns(|family, mut target| {

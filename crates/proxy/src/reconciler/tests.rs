@@ -91,7 +91,7 @@ impl Target<Toy> for ToyTarget {
         self.memory.write(changes)
     }
 
-    fn drift(&mut self) -> Drift {
+    fn drift(&mut self) -> Drift<Toy> {
         self.memory.drift()
     }
 }

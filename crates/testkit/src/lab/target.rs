@@ -54,7 +54,7 @@ where
         })?
     }
 
-    fn drift(&mut self) -> Drift {
+    fn drift(&mut self) -> Drift<O> {
         self.target.drift()
     }
 }
