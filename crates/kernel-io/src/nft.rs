@@ -3,9 +3,7 @@
 //! A write is one transaction: all of it is there at once, or nothing is. Only what `nft` itself would write is
 //! written, with the user data that it keeps for its listings.
 
-use kernel_state::nft::{
-    self, Command, DataType, Family, Key, KeyType, Object, SetSpec, Steps, Value, steps,
-};
+use kernel_state::nft::{self, Command, Family, Key, Object, SetSpec, Steps, Value, steps};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
 use thiserror::Error;
@@ -26,7 +24,7 @@ mod wire;
 
 use batch::{Batch, Packing};
 pub(crate) use read::generation;
-use watch::{KnownSets, Watch};
+use watch::{Watch, Watches, unheard};
 use wire::kind;
 
 /// Our table of one family, in the network namespace in which it was opened.
@@ -35,8 +33,9 @@ pub struct Nft {
     family: Family,
     layout: Layout,
     socket: Socket,
-    watch: Watch,
-    sets: KnownSets,
+    watches: Watches,
+    /// Which of them is ours.
+    place: usize,
 }
 
 /// How our table is laid out.
@@ -72,6 +71,15 @@ const MANY_STEPS: usize = 1000;
 impl Nft {
     /// Opens a socket, and sees whether the kernel answers.
     pub fn open(family: Family, layout: Layout) -> Result<Self, OpenError> {
+        Self::open_with(family, layout, Watches::default())
+    }
+
+    /// The same for another family of the same network namespace. The two know of each other's writes.
+    pub fn open_beside(&self, family: Family) -> Result<Self, OpenError> {
+        Self::open_with(family, self.layout, self.watches.clone())
+    }
+
+    fn open_with(family: Family, layout: Layout, watches: Watches) -> Result<Self, OpenError> {
         let socket = Socket::open(Protocol::Netfilter)?;
         let allowed =
             socket.set_send_buffer(SEND_BUFFER).and_then(|()| socket.set_receive_buffer(RECEIVE_BUFFER));
@@ -79,7 +87,12 @@ impl Nft {
             return Err(OpenError::Permission);
         }
         let watch = Watch::open(family, socket.port())?;
-        let mut target = Self { family, layout, socket, watch, sets: KnownSets::new() };
+        let place = {
+            let mut all = watches.lock();
+            all.push(watch);
+            all.len() - 1
+        };
+        let mut target = Self { family, layout, socket, watches, place };
         match target.generation() {
             Ok(_) => Ok(target),
             Err(error) => match error.errno() {
@@ -109,28 +122,32 @@ impl Nft {
         }
     }
 
-    /// Sends one transaction. Nobody listens while it is a large one: the kernel counts the changes for us then.
+    /// Sends one transaction. Nobody listens while it is a large one: the count of changes serves us then.
     fn send(&mut self, changes: &[Change<nft::Nft>]) -> Result<(), WriteError> {
         let steps = steps(changes);
+        let watches = self.watches.clone();
+        let mut watches = watches.lock();
         if steps.len() < MANY_STEPS {
             self.send_steps(&steps)?;
             // Soon, so that what waits to be read stays little.
-            self.watch.hear(&self.sets);
+            watches[self.place].hear();
         } else {
-            let before = self.generation().ok();
-            let paused = self.watch.pause(&self.sets);
-            let sent = self.send_steps(&steps);
-            let undisturbed = paused.and_then(|()| self.watch.resume()).is_ok()
-                && before
-                    .is_some_and(|before| self.generation().is_ok_and(|now| now == before.wrapping_add(1)));
-            if !undisturbed {
-                self.watch.doubt();
-            }
-            sent?;
+            let work = || {
+                let before = self.generation().ok();
+                let sent = self.send_steps(&steps);
+                let after = self.generation().ok();
+                (sent, before.zip(after))
+            };
+            let once = |counted: &Option<(u32, u32)>| {
+                counted.is_some_and(|(before, after)| after == before.wrapping_add(1))
+            };
+            unheard(&mut watches, work, |(_, counted)| once(counted)).0?;
         }
         for (_, step) in &steps {
-            if let Command::AddSet(name, SetSpec::Written(key, data)) = step.command {
-                self.know_set(name, (*key, *data));
+            if let Command::AddSet(name, SetSpec::Written(key, data)) = step.command
+                && let Some(name) = self.layout.own_set(name)
+            {
+                watches[self.place].know(name, (*key, *data));
             }
         }
         Ok(())
@@ -162,12 +179,12 @@ impl Nft {
         }
         Err(failed(NetlinkError::Unanswered))
     }
+}
 
-    /// Keeps in mind what the elements of one of our sets are.
-    fn know_set(&mut self, name: &str, of: (KeyType, DataType)) -> Option<&'static str> {
-        let known = self.layout.sets.iter().copied().find(|known| *known == name)?;
-        self.sets.insert(known, of);
-        Some(known)
+impl Layout {
+    /// The set of ours that has this name.
+    fn own_set(&self, name: &str) -> Option<&'static str> {
+        self.sets.iter().copied().find(|own| *own == name)
     }
 }
 
@@ -214,7 +231,7 @@ impl Target<nft::Nft> for Nft {
     }
 
     fn drift(&mut self) -> Drift<nft::Nft> {
-        let seen = self.watch.take(&self.sets);
+        let seen = self.watches.lock()[self.place].take();
         if seen.anything {
             return Drift::Possible;
         }

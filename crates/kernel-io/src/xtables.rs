@@ -4,11 +4,11 @@
 //! choice, and rules in the other one would be invisible to everybody else there.
 
 use std::error::Error;
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write};
 use std::process::{Command, ExitStatus, Output, Stdio};
 
 use kernel_state::Change;
-use kernel_state::xtables::{self, Key, Layout, Rules, parse_save, script};
+use kernel_state::xtables::{self, COMMIT, Key, Layout, Rules, parse_save, script};
 use thiserror::Error;
 
 use crate::target::{Applied, Drift, ReadError, Refused, Target, WriteError};
@@ -99,13 +99,13 @@ impl Xtables {
     /// Finds the tools and tries them. What is ours there is known by the layout.
     pub fn open(tool: Tool, layout: Layout) -> Result<Self, OpenError> {
         let name = tool.name();
-        let output = run(name, &["--version"], "").map_err(OpenError::from_tool)?;
+        let output = run(name, &["--version"], NO_INPUT).map_err(OpenError::from_tool)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = Version::parse(&text).unwrap_or(Version { numbers: [0; 3] });
         if version < Version::OLDEST {
             return Err(OpenError::TooOld { tool: name.to_owned(), found: version });
         }
-        run(name, &["-w", LOCK_SECONDS, "-t", "nat", "-S", "POSTROUTING"], "")
+        run(name, &["-w", LOCK_SECONDS, "-t", "nat", "-S", "POSTROUTING"], NO_INPUT)
             .map_err(OpenError::from_tool)?;
         let probe = Probe::open(tool, Backend::of(&text)).ok();
         Ok(Self { tool, layout, probe, shown: None })
@@ -124,8 +124,8 @@ impl Target<xtables::Xtables> for Xtables {
     fn read(&mut self, found: &mut dyn FnMut(Key, Rules)) -> Result<(), ReadError> {
         // Before the reading, so that a change in between shows later.
         self.shown = self.show();
-        let output =
-            run(&self.program("save"), &[], "").map_err(|source| ReadError { source: source.into() })?;
+        let output = run(&self.program("save"), &[], NO_INPUT)
+            .map_err(|source| ReadError { source: source.into() })?;
         let text = String::from_utf8_lossy(&output.stdout);
         let chains = parse_save(&text).map_err(|source| ReadError { source: source.into() })?;
         for (key, rules) in self.layout.objects(chains) {
@@ -138,22 +138,16 @@ impl Target<xtables::Xtables> for Xtables {
         if changes.is_empty() {
             return Ok(());
         }
-        let script = script(changes);
         let untouched = self.show() == self.shown;
         let options = ["-w", LOCK_SECONDS, "--noflush", "--counters"];
-        let written = run(&self.program("restore"), &options, &script.text).map(drop);
+        let written = run(&self.program("restore"), &options, &|input| print(changes, input)).map(drop);
         if untouched {
             self.shown = self.show();
         }
         written.map_err(|source| {
-            let line = failed_line(&source);
-            let text = line.and_then(|line| script.text.lines().nth(line - 1));
-            let refused = line.and_then(|line| script.change_at(line)).zip(text);
-            WriteError {
-                applied: applied(&script.text, line),
-                refused: refused.map(|(index, text)| Refused { index, text: text.to_owned() }),
-                source: Box::<dyn Error + Send + Sync>::from(source),
-            }
+            let failed_line = failed_line(&source);
+            let (applied, refused) = outcome(changes, failed_line);
+            WriteError { applied, refused, source: Box::<dyn Error + Send + Sync>::from(source) }
         })
     }
 
@@ -163,18 +157,46 @@ impl Target<xtables::Xtables> for Xtables {
     }
 }
 
+/// What a tool is given to read.
+type Input<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
+
+const NO_INPUT: Input<'static> = &|_| Ok(());
+
+/// A pipe takes so much at once.
+const INPUT_BUFFER: usize = 64 << 10;
+
 /// How long the tools wait for one another.
 const LOCK_SECONDS: &str = "5";
 
-/// Each table is one transaction, in their order: what failed in the first table failed whole.
-fn applied(text: &str, failed_line: Option<usize>) -> Applied {
-    let first_commit = text.lines().position(|line| line == "COMMIT").map_or(0, |index| index + 1);
-    let is_only_table = first_commit == text.lines().count();
-    match failed_line {
-        Some(line) if line <= first_commit => Applied::Nothing,
-        None if is_only_table => Applied::Nothing,
-        Some(_) | None => Applied::Unknown,
-    }
+/// Writes the input for `iptables-restore`.
+fn print(changes: &[Change<xtables::Xtables>], input: &mut dyn Write) -> io::Result<()> {
+    let mut result = Ok(());
+    script(changes, &mut |line| {
+        if result.is_ok() {
+            result = writeln!(input, "{}", line.text);
+        }
+    });
+    result
+}
+
+/// How far a failed write came, and what was refused. Each transaction comes whole or not at all, and they come in
+/// their order: what failed in the first one left nothing behind.
+fn outcome(changes: &[Change<xtables::Xtables>], failed_line: Option<usize>) -> (Applied, Option<Refused>) {
+    let (mut number, mut commits, mut commits_before) = (0, 0, 0);
+    let mut refused = None;
+    script(changes, &mut |line| {
+        number += 1;
+        if Some(number) == failed_line {
+            commits_before = commits;
+            refused = line.change.map(|index| Refused { index, text: line.text.to_string() });
+        }
+        commits += usize::from(line.text.as_str() == Some(COMMIT) || line.text.to_string() == COMMIT);
+    });
+    let is_whole = match failed_line {
+        Some(_) => commits_before == 0,
+        None => commits == 1,
+    };
+    (if is_whole { Applied::Nothing } else { Applied::Unknown }, refused)
 }
 
 /// The line of its input that a tool complains of: "line 12 failed", "line 12: …", "at line: 12".
@@ -187,19 +209,23 @@ fn failed_line(error: &ToolError) -> Option<usize> {
     })
 }
 
-fn run(program: &str, arguments: &[&str], input: &str) -> Result<Output, ToolError> {
+/// Runs a tool to its end, with what a function writes as its input.
+fn run(program: &str, arguments: &[&str], input: Input<'_>) -> Result<Output, ToolError> {
     let start = |source| ToolError::Start { tool: program.to_owned(), source };
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A tool that outlived us could write after the next process has read.
     dies_with_its_parent(&mut command);
     let mut child = command.spawn().map_err(start)?;
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(input.as_bytes()) {
+    if let Some(stdin) = child.stdin.take() {
+        let mut stdin = BufWriter::with_capacity(INPUT_BUFFER, stdin);
+        match input(&mut stdin).and_then(|()| stdin.flush()) {
             // It ended early; its status says why.
             Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(start(error)),
             Ok(()) | Err(_) => {}
         }
+        // What it did not take is of no use to anybody.
+        drop(stdin.into_parts());
     }
     let output = child.wait_with_output().map_err(start)?;
     if output.status.success() {

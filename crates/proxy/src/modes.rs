@@ -165,17 +165,14 @@ fn open_iptables(localhost: LocalhostNodePorts) -> Result<Families, ModeError> {
 const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };
 
 fn open_nftables() -> Result<Families, ModeError> {
-    let open = |family| -> Result<Box<dyn Reconcile>, nft::OpenError> {
-        Ok(Box::new(Reconciler::new(Nftables, nft::Nft::open(nft_family(family), NFT_LAYOUT)?)))
-    };
-    let mut families = vec![(Family::V4, open(Family::V4)?)];
-    if !has_ipv6() {
-        debug!("this node has no IPv6");
-        return Ok(families);
-    }
-    match open(Family::V6) {
-        Ok(reconciler) => families.push((Family::V6, reconciler)),
-        Err(error) => warn!(%error, "IPv6 is not served"),
+    let first = nft::Nft::open(NftFamily::Ip, NFT_LAYOUT)?;
+    let second = if has_ipv6() { Some(first.open_beside(NftFamily::Ip6)) } else { None };
+    let reconciler = |target| -> Box<dyn Reconcile> { Box::new(Reconciler::new(Nftables, target)) };
+    let mut families = vec![(Family::V4, reconciler(first))];
+    match second {
+        None => debug!("this node has no IPv6"),
+        Some(Ok(target)) => families.push((Family::V6, reconciler(target))),
+        Some(Err(error)) => warn!(%error, "IPv6 is not served"),
     }
     Ok(families)
 }

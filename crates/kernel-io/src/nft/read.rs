@@ -38,7 +38,7 @@ impl Nft {
 
     /// All objects of the table, as they were at one moment.
     pub(super) fn objects(&mut self) -> Result<Vec<(Key, Value)>, NetlinkError> {
-        self.watch.begin(&self.sets)?;
+        self.watches.lock()[self.place].begin()?;
         for _ in 0..READ_TRIES {
             let before = self.generation()?;
             match self.objects_now() {
@@ -61,8 +61,9 @@ impl Nft {
         let sets = self.sets()?;
         for (name, spec) in &sets {
             if let SetSpec::Written(key, data) = spec
-                && let Some(known) = self.know_set(name, (*key, *data))
+                && let Some(known) = self.layout.own_set(name)
             {
+                self.watches.lock()[self.place].know(known, (*key, *data));
                 self.elements(known, (*key, *data), &mut objects)?;
             }
         }

@@ -365,6 +365,28 @@ fn after_a_large_write_of_ours_strangers_are_heard_again() {
 }
 
 #[test]
+fn a_large_write_of_one_family_is_no_drift_of_the_other() {
+    in_netns(|family, mut target| {
+        let other = if family == Family::Ip { Family::Ip6 } else { Family::Ip };
+        let mut neighbour = target.open_beside(other).expect("the kernel has nf_tables");
+        read(&mut neighbour);
+        neighbour.write(&puts(&state(other))).expect("the kernel takes it");
+        read(&mut target);
+        let mut many = state(family);
+        for port in 1..=5000 {
+            many.put(Key::element(family, "ports", Tuple::Port(Transport::SCTP, port)), Value::member());
+        }
+        target.write(&puts(&many)).expect("the kernel takes it");
+        assert!(matches!(neighbour.drift(), Drift::None));
+        assert!(matches!(target.drift(), Drift::None));
+        let mut stranger = Nft::open(other, LAYOUT).expect("the kernel has nf_tables");
+        stranger.write(&drops(&state(other))).expect("the kernel lets it go");
+        assert!(matches!(neighbour.drift(), Drift::Possible), "it still listens");
+        assert!(matches!(target.drift(), Drift::None));
+    });
+}
+
+#[test]
 fn another_proxys_table_is_removed_if_it_is_there() {
     in_netns(|family, mut target| {
         target.write(&puts(&state(family))).expect("the kernel takes it");

@@ -3,6 +3,7 @@
 //! What we did ourselves is told too, and known by our port; other tables and families are passed over.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kernel_state::nft::{DataType, Family, Key, KeyType, Name, Object, TABLE, Value};
 
@@ -13,12 +14,18 @@ use crate::netlink::{Attribute, Attributes, Malformed, NetlinkError, Protocol, R
 /// The sets whose elements are ours, and what these are.
 pub(super) type KnownSets = BTreeMap<&'static str, (KeyType, DataType)>;
 
-/// A socket that listens.
+/// The watches of the families that one process writes. Whoever writes holds them all, so that of each
+/// transaction of ours it is known who was listening.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Watches(Arc<Mutex<Vec<Watch>>>);
+
+/// A socket that listens for one family.
 #[derive(Debug)]
 pub(super) struct Watch {
     family: Family,
     /// The port of the socket that we write with.
     our_port: u32,
+    sets: KnownSets,
     socket: Socket,
     listening: bool,
     seen: Seen,
@@ -38,49 +45,41 @@ pub(super) struct Seen {
 const GROUP: u16 = 7; // NFNLGRP_NFTABLES
 const RECEIVE_BUFFER: usize = 4 << 20;
 
+impl Watches {
+    pub(super) fn lock(&self) -> MutexGuard<'_, Vec<Watch>> {
+        // Whoever panicked while it wrote has left at most something unheard.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Watch {
     /// Opens a socket that does not listen yet; `our_port` is that of the socket that we write with.
     pub(super) fn open(family: Family, our_port: u32) -> Result<Self, NetlinkError> {
         let socket = Socket::open(Protocol::Netfilter)?;
         socket.set_receive_buffer(RECEIVE_BUFFER)?;
-        Ok(Self { family, our_port, socket, listening: false, seen: Seen::default() })
+        let (sets, seen) = (KnownSets::new(), Seen::default());
+        Ok(Self { family, our_port, sets, socket, listening: false, seen })
     }
 
     /// Listens from now on, and forgets what was heard.
-    pub(super) fn begin(&mut self, sets: &KnownSets) -> Result<(), NetlinkError> {
-        self.resume()?;
-        self.hear(sets);
-        self.seen = Seen::default();
-        Ok(())
-    }
-
-    /// Listens no more: the kernel makes a message for every object of a transaction that somebody hears of.
-    pub(super) fn pause(&mut self, sets: &KnownSets) -> Result<(), NetlinkError> {
-        if self.listening {
-            self.hear(sets);
-            self.socket.leave(GROUP)?;
-            self.listening = false;
-        }
-        Ok(())
-    }
-
-    /// Listens again.
-    pub(super) fn resume(&mut self) -> Result<(), NetlinkError> {
+    pub(super) fn begin(&mut self) -> Result<(), NetlinkError> {
         if !self.listening {
             self.socket.join(GROUP)?;
             self.listening = true;
         }
+        self.hear();
+        self.seen = Seen::default();
         Ok(())
     }
 
-    /// Takes in that something may have been missed.
-    pub(super) fn doubt(&mut self) {
-        self.seen.anything = true;
+    /// Keeps in mind what the elements of a set are.
+    pub(super) fn know(&mut self, set: &'static str, of: (KeyType, DataType)) {
+        self.sets.insert(set, of);
     }
 
     /// Takes in what was said since.
-    pub(super) fn hear(&mut self, sets: &KnownSets) {
-        let (seen, family, our_port) = (&mut self.seen, self.family, self.our_port);
+    pub(super) fn hear(&mut self) {
+        let (seen, sets, family, our_port) = (&mut self.seen, &self.sets, self.family, self.our_port);
         let note = |reply: Reply<'_>| {
             if reply.port == our_port { Ok(()) } else { seen.note(&reply, family, sets) }
         };
@@ -90,10 +89,34 @@ impl Watch {
     }
 
     /// What was heard since this was last asked.
-    pub(super) fn take(&mut self, sets: &KnownSets) -> Seen {
-        self.hear(sets);
+    pub(super) fn take(&mut self) -> Seen {
+        self.hear();
         std::mem::take(&mut self.seen)
     }
+}
+
+/// Does something large while nobody listens: the kernel would make a message of some kilobytes for every object
+/// of a transaction, if anybody at all hears it. `undisturbed` says of its result whether nobody else changed
+/// anything meanwhile.
+pub(super) fn unheard<T>(
+    watches: &mut [Watch],
+    work: impl FnOnce() -> T,
+    undisturbed: impl FnOnce(&T) -> bool,
+) -> T {
+    let mut paused: Vec<&mut Watch> = watches.iter_mut().filter(|watch| watch.listening).collect();
+    let mut left = true;
+    for watch in &mut paused {
+        watch.hear();
+        left &= watch.socket.leave(GROUP).is_ok();
+    }
+    let done = work();
+    let back = paused.iter().all(|watch| watch.socket.join(GROUP).is_ok());
+    if !(left && back && undisturbed(&done)) {
+        for watch in &mut paused {
+            watch.seen.anything = true;
+        }
+    }
+    done
 }
 
 impl Seen {

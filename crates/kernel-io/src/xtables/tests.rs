@@ -1,3 +1,5 @@
+use kernel_state::xtables::{ChainName, Table};
+
 use super::*;
 
 #[test]
@@ -19,14 +21,20 @@ fn a_failed_line_is_found_in_the_words_of_both_backends() {
     }
 }
 
+fn put(table: Table, chain: &'static str) -> Change<xtables::Xtables> {
+    Change::Put { key: Key::chain(table, ChainName::of(chain)), value: Rules::from([]), replaced: None }
+}
+
 #[test]
-fn a_failure_in_the_first_table_leaves_nothing_behind() {
-    let text = "*filter\n:A - [0:0]\nCOMMIT\n*nat\n:B - [0:0]\nCOMMIT\n";
-    assert_eq!(applied(text, Some(2)), Applied::Nothing);
-    assert_eq!(applied(text, Some(3)), Applied::Nothing);
-    assert_eq!(applied(text, Some(5)), Applied::Unknown);
-    assert_eq!(applied(text, None), Applied::Unknown);
-    assert_eq!(applied("*nat\n:B - [0:0]\nCOMMIT\n", None), Applied::Nothing);
+fn a_failure_in_the_first_transaction_leaves_nothing_behind() {
+    // *filter, :A, COMMIT, *nat, :B, COMMIT
+    let both = [put(Table::Filter, "A"), put(Table::Nat, "B")];
+    let refused = |index, text: &str| Some(Refused { index, text: text.to_owned() });
+    assert_eq!(outcome(&both, Some(2)), (Applied::Nothing, refused(0, ":A - [0:0]")));
+    assert_eq!(outcome(&both, Some(3)), (Applied::Nothing, None));
+    assert_eq!(outcome(&both, Some(5)), (Applied::Unknown, refused(1, ":B - [0:0]")));
+    assert_eq!(outcome(&both, None), (Applied::Unknown, None));
+    assert_eq!(outcome(&both[1..], None), (Applied::Nothing, None));
 }
 
 #[test]
