@@ -76,14 +76,14 @@ impl Replay {
     fn new(scenario: &Scenario) -> Result<Self, ReplayError> {
         let stage = &scenario.stage;
         let bare_node = Node {
-            name: scenario.node_name().into(),
+            name: scenario.node_name(),
             zone: "".into(),
             ips: Family::BOTH.into_iter().filter_map(|family| stage.node_address(family)).collect(),
             interface_addresses: stage.addresses.clone(),
             pod_ranges: Vec::new(),
         };
         Ok(Self {
-            directory: Directory::new(scenario.node_name())?,
+            directory: Directory::new(&scenario.node_name())?,
             facts: Facts::new(scenario.config.settings()?, bare_node.clone()),
             bare_node,
             planned: BTreeMap::new(),

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use packet_trace::Host;
 use proxy::Config;
@@ -113,10 +114,10 @@ impl Scenario {
     }
 
     /// The node's name.
-    pub fn node_name(&self) -> &str {
-        match self.config.hostname_override.as_str() {
-            "" => "node-1",
-            name => name,
+    pub fn node_name(&self) -> Arc<str> {
+        match self.config.node_name() {
+            Ok(name) if !self.config.hostname_override.is_empty() => name,
+            Ok(_) | Err(_) => "node-1".into(),
         }
     }
 }

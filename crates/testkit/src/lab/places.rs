@@ -48,7 +48,7 @@ impl Places {
         for slice in steps.iter().flat_map(|step| &step.slices) {
             places.ports.extend(slice.ports.iter().map(|port| port.port.get()));
             for endpoint in &slice.endpoints {
-                let is_local = endpoint.node.as_deref() == Some(node_name);
+                let is_local = endpoint.node.as_deref() == Some(&*node_name);
                 if is_local && !places.node.contains(&endpoint.address) {
                     places.endpoint_pods.insert(endpoint.address);
                 }
