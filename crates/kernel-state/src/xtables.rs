@@ -20,7 +20,7 @@ mod script;
 
 pub use layout::{GuardedChain, Layout};
 pub use parse::{SaveError, parse_save};
-pub use script::{Script, script};
+pub use script::{COMMIT, Line, script};
 
 /// The vocabulary.
 pub enum Xtables {}
@@ -132,9 +132,9 @@ pub enum Match {
     /// `-m statistic --mode random --probability`
     Probability(Probability),
     /// `-m recent --rcheck --seconds --reap`: whether the source is on a list, and was put there lately.
-    RecentlySeen(ChainName, u32),
+    RecentlySeen(Box<ChainName>, u32),
     /// `-m recent --set`: puts the source on a list; always holds.
-    SetSeen(ChainName),
+    SetSeen(Box<ChainName>),
     /// Anything else, in iptables' own words.
     Other(Arc<str>),
 }
@@ -393,7 +393,9 @@ impl Objects for Xtables {
     }
 
     fn print_changes(changes: &[Change<Self>], out: &mut dyn Write) -> fmt::Result {
-        out.write_str(&script(changes).text)
+        let mut result = Ok(());
+        script(changes, &mut |line| result = result.and_then(|()| writeln!(out, "{}", line.text)));
+        result
     }
 }
 

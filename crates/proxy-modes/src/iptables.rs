@@ -238,7 +238,7 @@ impl<'a> Rendering<'a> {
         let remembered = pool.iter().filter_map(|endpoint| {
             let chain = self.endpoint_chain_name(endpoint);
             let seconds = self.plan.affinity?.0;
-            Some(Rule::jump([self.arrow(endpoint), Match::RecentlySeen(chain, seconds)], chain))
+            Some(Rule::jump([self.arrow(endpoint), Match::RecentlySeen(Box::new(chain), seconds)], chain))
         });
         let picked = pool.iter().enumerate().map(|(position, endpoint)| {
             let left = pool.len() - position;
@@ -260,7 +260,7 @@ impl<'a> Rendering<'a> {
             let comment = Match::comment(&self.name);
             let itself = Match::Source(Sense::Is, IpNet::from(endpoint.at.ip()));
             let hairpin = Rule::jump([comment.clone(), itself], ChainName::of(MARK_MASQUERADE));
-            let remember = self.plan.affinity.map(|_| Match::SetSeen(chain));
+            let remember = self.plan.affinity.map(|_| Match::SetSeen(Box::new(chain)));
             let transport = [Match::Protocol(self.protocol), Match::Transport(self.protocol, None)];
             let matches = [comment].into_iter().chain(remember).chain(transport);
             let forward = Rule::new(matches, Target::Dnat(endpoint.at));

@@ -180,9 +180,9 @@ fn parse_recent(options: &[&str]) -> Option<Match> {
     };
     match *unmasked.as_slice() {
         ["--rcheck", "--seconds", seconds, "--reap", "--name", list, "--rsource"] => {
-            Some(Match::RecentlySeen(ChainName::new(list)?, seconds.parse().ok()?))
+            Some(Match::RecentlySeen(Box::new(ChainName::new(list)?), seconds.parse().ok()?))
         }
-        ["--set", "--name", list, "--rsource"] => Some(Match::SetSeen(ChainName::new(list)?)),
+        ["--set", "--name", list, "--rsource"] => Some(Match::SetSeen(Box::new(ChainName::new(list)?))),
         _ => None,
     }
 }

@@ -8,35 +8,27 @@
 //! forward him, and is let through only after it forwards again: in between, no packet goes astray.
 
 use std::collections::BTreeSet;
-use std::fmt::Write;
+use std::fmt;
 
 use super::{ChainName, Key, Part, Rule, Rules, Table, Xtables};
 use crate::Change;
 
-/// An input for `iptables-restore --noflush`, and which of its lines stand for which change.
-#[derive(Clone, Debug, Default)]
-pub struct Script {
-    /// The input.
-    pub text: String,
-    lines: Vec<Option<usize>>,
+/// A line of an input for `iptables-restore --noflush`.
+#[derive(Clone, Copy, Debug)]
+pub struct Line<'a> {
+    /// The change that it stands for, as an index into the changes.
+    pub change: Option<usize>,
+    /// Its text, without its end.
+    pub text: fmt::Arguments<'a>,
 }
 
-impl Script {
-    /// The change that a line stands for, by its number from 1, as an index into the changes.
-    pub fn change_at(&self, line: usize) -> Option<usize> {
-        line.checked_sub(1).and_then(|index| self.lines.get(index).copied()).flatten()
-    }
+/// What ends a transaction.
+pub const COMMIT: &str = "COMMIT";
 
-    fn line(&mut self, change: Option<usize>, text: std::fmt::Arguments<'_>) {
-        self.text.write_fmt(text).expect("writing to a String cannot fail");
-        self.text.push('\n');
-        self.lines.push(change);
-    }
-}
-
-/// Writes changes down for `iptables-restore --noflush`.
-pub fn script(changes: &[Change<Xtables>]) -> Script {
-    let mut script = Script::default();
+/// Says changes line by line for `iptables-restore --noflush`. A large input is never whole in memory; to find one
+/// of its lines again, it is said again.
+pub fn script(changes: &[Change<Xtables>], say: &mut dyn FnMut(Line<'_>)) {
+    let mut script = Script(say);
     for (table, kinds) in SECTIONS {
         let is_of_section = |(_, change): &(usize, &Change<Xtables>)| {
             change.key().table == table && kinds.contains(&Kind::of(change))
@@ -51,9 +43,17 @@ pub fn script(changes: &[Change<Xtables>]) -> Script {
         take_old_rules(&mut script, &edited, &chains);
         put_new_rules(&mut script, &edited, &chains);
         end_chains(&mut script, &edited);
-        script.line(None, format_args!("COMMIT"));
+        script.line(None, format_args!("{COMMIT}"));
     }
-    script
+}
+
+/// Where the lines go.
+struct Script<'a>(&'a mut dyn FnMut(Line<'_>));
+
+impl Script<'_> {
+    fn line(&mut self, change: Option<usize>, text: fmt::Arguments<'_>) {
+        (self.0)(Line { change, text });
+    }
 }
 
 /// The transactions in their order.
@@ -105,13 +105,13 @@ impl Chains {
 }
 
 /// A line for a chain makes it, or empties it.
-fn declare_chains(script: &mut Script, edited: &Edited<'_>) {
+fn declare_chains(script: &mut Script<'_>, edited: &Edited<'_>) {
     for (index, change) in edited.iter().filter(|(_, change)| change.key().part == Part::Chain) {
         script.line(Some(*index), format_args!(":{} - [0:0]", change.key().chain));
     }
 }
 
-fn take_old_rules(script: &mut Script, edited: &Edited<'_>, chains: &Chains) {
+fn take_old_rules(script: &mut Script<'_>, edited: &Edited<'_>, chains: &Chains) {
     for (index, change) in edited {
         let (Change::Put { key, replaced: Some(rules), .. } | Change::Drop { key, value: rules }) = change
         else {
@@ -129,7 +129,7 @@ fn take_old_rules(script: &mut Script, edited: &Edited<'_>, chains: &Chains) {
     }
 }
 
-fn put_new_rules(script: &mut Script, edited: &Edited<'_>, chains: &Chains) {
+fn put_new_rules(script: &mut Script<'_>, edited: &Edited<'_>, chains: &Chains) {
     let puts = edited.iter().filter_map(|(index, change)| match change {
         Change::Put { key, value, replaced } => {
             Some(Put { index: *index, key, rules: value, replaced: replaced.as_ref() })
@@ -180,7 +180,7 @@ fn without<'a>(rules: &'a [Rule], others: &[Rule], part: &Part) -> Vec<&'a Rule>
     rules.iter().filter(is_missing).collect()
 }
 
-fn end_chains(script: &mut Script, edited: &Edited<'_>) {
+fn end_chains(script: &mut Script<'_>, edited: &Edited<'_>) {
     for (index, change) in edited {
         if let Change::Drop { key, .. } = change
             && key.part == Part::Chain

@@ -43,11 +43,11 @@ pub(super) fn holds<'a>(rule: &Rule, walk: &Walk<'a>, host: &Host) -> Result<Hol
         }
         match condition {
             Match::RecentlySeen(list, _) => {
-                met.asked.insert(*list);
-                missed.asked.insert(*list);
+                met.asked.insert(**list);
+                missed.asked.insert(**list);
             }
             Match::SetSeen(list) => {
-                met.noted.insert(*list);
+                met.noted.insert(**list);
             }
             Match::Source(..)
             | Match::Destination(..)
