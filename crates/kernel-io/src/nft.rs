@@ -67,6 +67,8 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// From here on a transaction is a large one.
 const MANY_STEPS: usize = 1000;
+/// So many changes are one transaction, where all is new: more would take memory, here and in the kernel, for nothing.
+const LARGEST: usize = 16_384;
 
 impl Nft {
     /// Opens a socket, and sees whether the kernel answers.
@@ -214,20 +216,14 @@ impl Target<nft::Nft> for Nft {
         debug_assert!(
             drops_table || later.iter().all(|change| <nft::Nft as Objects>::rank(change.key()) < 3)
         );
-        if !now.is_empty() {
-            self.send(now)?;
+        // Where all is new, it comes in the order of its keys: maps of endpoints before those that lead there.
+        let parts = if now.iter().all(is_new) { now.chunks(LARGEST) } else { now.chunks(now.len().max(1)) };
+        let mut written = 0;
+        for part in parts.chain(Some(later)).filter(|part| !part.is_empty()) {
+            self.send(part).map_err(|error| after(written, error))?;
+            written += part.len();
         }
-        if later.is_empty() {
-            return Ok(());
-        }
-        self.send(later).map_err(|error| WriteError {
-            applied: match error.applied {
-                Applied::Nothing => Applied::First(now.len()),
-                Applied::First(_) | Applied::Unknown => Applied::Unknown,
-            },
-            refused: error.refused.map(|refused| Refused { index: refused.index + now.len(), ..refused }),
-            source: error.source,
-        })
+        Ok(())
     }
 
     fn drift(&mut self) -> Drift<nft::Nft> {
@@ -242,6 +238,24 @@ impl Target<nft::Nft> for Nft {
         }
         if objects.is_empty() { Drift::None } else { Drift::Objects(objects) }
     }
+}
+
+fn is_new(change: &Change<nft::Nft>) -> bool {
+    match change {
+        Change::Put { replaced, .. } => replaced.is_none(),
+        Change::Drop { .. } => false,
+    }
+}
+
+/// What a failure means when so many changes were written before.
+fn after(written: usize, error: WriteError) -> WriteError {
+    let applied = match error.applied {
+        Applied::Nothing => Applied::First(written),
+        Applied::First(_) | Applied::Unknown => Applied::Unknown,
+    };
+    let applied = if applied == Applied::First(0) { Applied::Nothing } else { applied };
+    let refused = error.refused.map(|refused| Refused { index: refused.index + written, ..refused });
+    WriteError { applied, refused, source: error.source }
 }
 
 /// A transaction of which nobody knows how it ended, unless it was never sent.

@@ -76,7 +76,11 @@ impl<O: Objects> State<O> {
 
     /// Adds another state's objects.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        if self.0.is_empty() {
+            self.0 = other.0;
+        } else {
+            self.0.extend(other.0);
+        }
     }
 
     /// The content of an object.
