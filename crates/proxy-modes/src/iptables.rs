@@ -12,8 +12,8 @@ use kernel_state::xtables::{
     Table, Target, Xtables, XtablesState, rule_set,
 };
 use service_plan::{
-    Address, Endpoint, Entrance, Family, LocalPods, LocalhostNodePorts, Masquerade, NodePlan, NodePort,
-    NodePortAddresses, PoolName, ServicePlan, Source, Verdict,
+    Address, Endpoint, EndpointComments, Entrance, Family, LocalPods, LocalhostNodePorts, Masquerade,
+    NodePlan, NodePort, NodePortAddresses, PoolName, ServicePlan, Source, Verdict,
 };
 
 use crate::Mode;
@@ -238,12 +238,15 @@ impl<'a> Rendering<'a> {
         let remembered = pool.iter().filter_map(|endpoint| {
             let chain = self.endpoint_chain_name(endpoint);
             let seconds = self.plan.affinity?.0;
-            Some(Rule::jump([self.arrow(endpoint), Match::RecentlySeen(Box::new(chain), seconds)], chain))
+            Some(Rule::jump(
+                self.arrow(endpoint).into_iter().chain([Match::RecentlySeen(Box::new(chain), seconds)]),
+                chain,
+            ))
         });
         let picked = pool.iter().enumerate().map(|(position, endpoint)| {
             let left = pool.len() - position;
             let chance = (left > 1).then(|| Match::Probability(Probability::one_in(left)));
-            Rule::jump([self.arrow(endpoint)].into_iter().chain(chance), self.endpoint_chain_name(endpoint))
+            Rule::jump(self.arrow(endpoint).into_iter().chain(chance), self.endpoint_chain_name(endpoint))
         });
         let rules: Rules = first.chain(remembered).chain(picked).collect();
         self.state.put(Key::chain(Table::Nat, self.pool_chain_name(name)), rules);
@@ -255,14 +258,15 @@ impl<'a> Rendering<'a> {
             .flat_map(|name| self.pool_in_use(name))
             .copied()
             .collect();
+        let comment = self.endpoint_comment(|| self.name.clone());
         for endpoint in endpoints {
             let chain = self.endpoint_chain_name(&endpoint);
-            let comment = Match::comment(&self.name);
             let itself = Match::Source(Sense::Is, IpNet::from(endpoint.at.ip()));
-            let hairpin = Rule::jump([comment.clone(), itself], ChainName::of(MARK_MASQUERADE));
+            let hairpin =
+                Rule::jump(comment.clone().into_iter().chain([itself]), ChainName::of(MARK_MASQUERADE));
             let remember = self.plan.affinity.map(|_| Match::SetSeen(Box::new(chain)));
             let transport = [Match::Protocol(self.protocol), Match::Transport(self.protocol, None)];
-            let matches = [comment].into_iter().chain(remember).chain(transport);
+            let matches = comment.clone().into_iter().chain(remember).chain(transport);
             let forward = Rule::new(matches, Target::Dnat(endpoint.at));
             self.state.put(Key::chain(Table::Nat, chain), [hairpin, forward].into());
         }
@@ -307,8 +311,15 @@ impl<'a> Rendering<'a> {
         ]
     }
 
-    fn arrow(&self, endpoint: &Endpoint) -> Match {
-        Match::comment(&format!("{} -> {}", self.name, endpoint.at))
+    fn arrow(&self, endpoint: &Endpoint) -> Option<Match> {
+        self.endpoint_comment(|| format!("{} -> {}", self.name, endpoint.at))
+    }
+
+    fn endpoint_comment(&self, text: impl FnOnce() -> String) -> Option<Match> {
+        match self.node.endpoint_comments {
+            EndpointComments::Yes => Some(Match::comment(&text())),
+            EndpointComments::No => None,
+        }
     }
 
     /// The endpoints of a pool, if an entrance forwards to it.

@@ -55,6 +55,7 @@ fn node_plan(facts: &Facts, family: Family) -> NodePlan {
         mark: settings.mark,
         node_ports: node_port_addresses(facts, family),
         localhost_node_ports: localhost_node_ports(facts, family),
+        endpoint_comments: facts.endpoint_comments(),
         service_ranges: facts
             .service_ranges
             .iter()

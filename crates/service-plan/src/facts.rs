@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use crate::claims::Claims;
 use crate::names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, SliceName};
+use crate::plan::EndpointComments;
 
 /// One thing that became known. The first hop of the line.
 #[derive(Clone, Debug)]
@@ -240,7 +241,12 @@ pub struct Facts {
     pub(crate) slices: BTreeMap<ServiceName, BTreeMap<SliceName, Arc<EndpointSlice>>>,
     pub(crate) claims: Claims,
     owners: BTreeMap<SliceName, ServiceName>,
+    endpoint_count: usize,
 }
+
+/// From here on nobody reads rules one by one, and the comments of endpoints cost more than they tell. It is
+/// kube-proxy's own limit.
+const COMMENTED_ENDPOINTS: usize = 1000;
 
 impl Facts {
     /// Nothing known yet but the settings and the node.
@@ -253,6 +259,7 @@ impl Facts {
             slices: BTreeMap::new(),
             claims: Claims::default(),
             owners: BTreeMap::new(),
+            endpoint_count: 0,
         }
     }
 
@@ -273,6 +280,11 @@ impl Facts {
     /// How many Services are known.
     pub fn service_count(&self) -> usize {
         self.services.len()
+    }
+
+    /// Whether endpoints are worth a comment.
+    pub(crate) fn endpoint_comments(&self) -> EndpointComments {
+        if self.endpoint_count > COMMENTED_ENDPOINTS { EndpointComments::No } else { EndpointComments::Yes }
     }
 
     fn apply_service(&mut self, name: ServiceName, service: Option<Arc<Service>>) -> Touched {
@@ -301,12 +313,26 @@ impl Facts {
             before
         });
         let same = before == slice;
+        let comments = self.endpoint_comments();
+        let count =
+            |slice: &Option<Arc<EndpointSlice>>| slice.as_ref().map_or(0, |slice| slice.endpoint_count());
+        self.endpoint_count = self.endpoint_count + count(&slice) - count(&before);
         if let Some(slice) = slice {
             touched.insert(slice.service.clone());
             self.owners.insert(name.clone(), slice.service.clone());
             self.slices.entry(slice.service.clone()).or_default().insert(name, slice);
         }
-        if same { Touched::nothing() } else { Touched::services(touched) }
+        if same {
+            return Touched::nothing();
+        }
+        Touched::services(touched).and(Touched::everything_if(self.endpoint_comments() != comments))
+    }
+}
+
+impl EndpointSlice {
+    /// How many endpoints it gives to the ports of its Service, all together.
+    fn endpoint_count(&self) -> usize {
+        self.endpoints.len() * self.ports.len()
     }
 }
 

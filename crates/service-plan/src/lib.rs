@@ -26,6 +26,6 @@ pub use facts::{
 };
 pub use names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, ServicePortName, SliceName};
 pub use plan::{
-    Address, Endpoint, Entrance, HealthCheck, LocalPods, Locality, Masquerade, NodePlan, NodePortAddresses,
-    Plan, Pool, PoolName, Problem, ServicePlan, Source, Verdict,
+    Address, Endpoint, EndpointComments, Entrance, HealthCheck, LocalPods, Locality, Masquerade, NodePlan,
+    NodePortAddresses, Plan, Pool, PoolName, Problem, ServicePlan, Source, Verdict,
 };

@@ -34,8 +34,19 @@ pub struct NodePlan {
     pub node_ports: NodePortAddresses,
     /// Whether node ports are served on localhost too, by the modes that can.
     pub localhost_node_ports: LocalhostNodePorts,
+    /// Whether endpoints are worth a comment.
+    pub endpoint_comments: EndpointComments,
     /// The ranges that cluster IPs come from, as far as known.
     pub service_ranges: Vec<IpNet>,
+}
+
+/// Whether a mode comments what it writes for each endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndpointComments {
+    /// Somebody may read them.
+    Yes,
+    /// There are too many.
+    No,
 }
 
 /// How a packet of a local pod is recognised.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 
 use crate::facts::{LocalhostNodePorts, MasqueradeAll};
 use crate::plan::{
-    Address, Endpoint, Entrance, LocalPods, Locality, Masquerade, NodePlan, NodePortAddresses, Plan,
-    PoolName, ServicePlan, Source, Verdict,
+    Address, Endpoint, EndpointComments, Entrance, LocalPods, Locality, Masquerade, NodePlan,
+    NodePortAddresses, Plan, PoolName, ServicePlan, Source, Verdict,
 };
 
 impl Display for Plan {
@@ -50,6 +50,9 @@ impl Display for NodePlan {
             LocalhostNodePorts::Serve => writeln!(out, ", and on localhost"),
             LocalhostNodePorts::Ignore => writeln!(out),
         }?;
+        if self.endpoint_comments == EndpointComments::No {
+            writeln!(out, "  endpoints    without comments")?;
+        }
         if !self.service_ranges.is_empty() {
             write!(out, "  cluster IPs  from ")?;
             list(out, &self.service_ranges)?;

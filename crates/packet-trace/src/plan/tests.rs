@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use ipnet::IpNet;
 use service_plan::{
-    Endpoint, Family, Locality, Mark, MasqueradeAll, NodePort, PoolName, Port, Protocol, Seconds,
-    ServiceName, ServicePortName,
+    Endpoint, EndpointComments, Family, Locality, Mark, MasqueradeAll, NodePort, PoolName, Port, Protocol,
+    Seconds, ServiceName, ServicePortName,
 };
 
 use super::*;
@@ -39,6 +39,7 @@ fn node() -> NodePlan {
         mark: Mark(0x4000),
         node_ports: NodePortAddresses::All,
         localhost_node_ports: LocalhostNodePorts::Ignore,
+        endpoint_comments: EndpointComments::Yes,
         service_ranges: Vec::new(),
     }
 }

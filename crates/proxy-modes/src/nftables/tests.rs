@@ -2,8 +2,8 @@ use std::sync::Arc;
 
 use kernel_state::nft::Object;
 use service_plan::{
-    Endpoint, LocalPods, LocalhostNodePorts, Mark, MasqueradeAll, NodePort, NodePortAddresses, Port,
-    Protocol, Seconds, ServiceName, ServicePortName, Verdict,
+    Endpoint, EndpointComments, LocalPods, LocalhostNodePorts, Mark, MasqueradeAll, NodePort,
+    NodePortAddresses, Port, Protocol, Seconds, ServiceName, ServicePortName, Verdict,
 };
 
 use super::*;
@@ -16,6 +16,7 @@ fn node() -> NodePlan {
         mark: Mark(0x4000),
         node_ports: NodePortAddresses::Only(vec!["192.0.2.1".parse().expect("an address")]),
         localhost_node_ports: LocalhostNodePorts::Ignore,
+        endpoint_comments: EndpointComments::Yes,
         service_ranges: Vec::new(),
     }
 }

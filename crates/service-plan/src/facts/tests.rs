@@ -38,6 +38,20 @@ fn touched(facts: &mut Facts, change: FactChange) -> String {
 }
 
 #[test]
+fn the_endpoint_that_is_one_too_many_to_comment_touches_everything() {
+    let mut facts = known(&[("web", service(1, "10.0.0.1"))]);
+    let many = |count: u16| {
+        let address = |number: u16| format!("10.1.{}.{}", number / 250, number % 250 + 1);
+        let endpoints: Vec<String> = (0..count).map(address).collect();
+        Some(slice("web", &endpoints.iter().map(String::as_str).collect::<Vec<_>>()))
+    };
+    assert_eq!(touched(&mut facts, slice_is("web-1", many(1000))), "web");
+    assert_eq!(touched(&mut facts, slice_is("web-1", many(1001))), "everything");
+    assert_eq!(touched(&mut facts, slice_is("web-1", many(1002))), "web");
+    assert_eq!(touched(&mut facts, slice_is("web-1", None)), "everything");
+}
+
+#[test]
 fn a_service_touches_itself_when_it_comes_changes_and_goes() {
     let mut facts = known(&[("other", service(1, "10.0.0.9"))]);
     assert_eq!(touched(&mut facts, is("web", service(1, "10.0.0.1"))), "web");
