@@ -49,17 +49,19 @@ struct Entry<V> {
 enum Actual<V> {
     AsWanted,
     Absent,
-    Other(V),
+    Other(Box<V>),
 }
 
 /// Who wants a key; most keys have one owner.
+#[expect(clippy::box_collection, reason = "the many keys with one owner would be as large as those with many")]
 enum Owners {
     /// Nobody, as far as this process knows.
     Nobody,
     /// Nobody any more; this one was the last.
     LeftBy(OwnerId),
     One(OwnerId),
-    Many(BTreeSet<OwnerId>),
+    /// Perhaps as many as there are services (a chain of the nftables mode), so one more or less must cost little.
+    Many(Box<BTreeSet<OwnerId>>),
 }
 
 impl<O: Objects> Tracker<O> {
@@ -270,7 +272,7 @@ impl<O: Objects> Tracker<O> {
     fn change(&self, key: &O::Key) -> Option<Change<O>> {
         let entry = self.entries.get(key)?;
         let actual = match &entry.actual {
-            Actual::Other(value) => Some(value.clone()),
+            Actual::Other(value) => Some((**value).clone()),
             Actual::Absent | Actual::AsWanted => None,
         };
         match &entry.wanted {
@@ -314,7 +316,7 @@ impl<V: Eq> Entry<V> {
         let before = mem::replace(&mut self.wanted, value);
         let actual = match mem::replace(&mut self.actual, Actual::Absent) {
             Actual::AsWanted => before,
-            Actual::Other(actual) => Some(actual),
+            Actual::Other(actual) => Some(*actual),
             Actual::Absent => None,
         };
         self.now(actual);
@@ -323,7 +325,7 @@ impl<V: Eq> Entry<V> {
     fn now(&mut self, actual: Option<V>) {
         self.actual = match actual {
             Some(_) if actual == self.wanted => Actual::AsWanted,
-            Some(actual) => Actual::Other(actual),
+            Some(actual) => Actual::Other(Box::new(actual)),
             None => Actual::Absent,
         };
     }
@@ -333,8 +335,8 @@ impl Owners {
     fn add(&mut self, id: OwnerId) {
         match self {
             Self::Nobody | Self::LeftBy(_) => *self = Self::One(id),
-            Self::One(other) if *other == id => {}
-            Self::One(other) => *self = Self::Many(BTreeSet::from([*other, id])),
+            Self::One(same) if *same == id => {}
+            Self::One(other) => *self = Self::Many(Box::new(BTreeSet::from([*other, id]))),
             Self::Many(ids) => {
                 ids.insert(id);
             }
@@ -343,7 +345,7 @@ impl Owners {
 
     fn remove(&mut self, id: OwnerId) {
         match self {
-            Self::One(other) if *other == id => *self = Self::LeftBy(id),
+            Self::One(last) if *last == id => *self = Self::LeftBy(id),
             Self::Many(ids) => {
                 ids.remove(&id);
                 if let (1, Some(last)) = (ids.len(), ids.first().copied()) {

@@ -176,7 +176,7 @@ fn said(changes: &[Change<Xtables>]) -> Vec<(Option<usize>, String)> {
 
 /// A script's lines between `*nat` and `COMMIT`.
 fn lines(changes: &[Change<Xtables>]) -> Vec<String> {
-    let text = said(changes).iter().map(|(_, line)| format!("{line}\n")).collect::<String>();
+    let text = said(changes).into_iter().map(|(_, line)| line + "\n").collect::<String>();
     let body = text.strip_prefix("*nat\n").and_then(|text| text.strip_suffix("COMMIT\n"));
     body.expect("it is of the nat table alone").lines().map(str::to_owned).collect()
 }
