@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+mod duration;
 mod logging;
 mod proxy_command;
 

@@ -4,14 +4,19 @@ use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context;
+use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind as UsageError;
 use clap::{ArgAction, Args, Command};
-use proxy::{Config, DetectLocal, Input, IptablesConfig, NftablesConfig, ProxyError};
+use proxy::{
+    Balancer, Config, DetectLocal, Input, IptablesConfig, NftablesConfig, ProxyError, UserspaceConfig,
+};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::duration;
 use crate::logging::{self, Format};
 
 const EXAMPLES: &str = "\
@@ -34,11 +39,12 @@ pub(crate) struct ProxyCommand {
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
 
-    /// Bring the kernel to the plan and exit: 0, or 1 if something could not be written.
+    /// Bring the kernel to the plan and exit: 0, or 1 if something could not be written. Not in the userspace mode,
+    /// whose listeners would end with the process.
     #[arg(long, requires = "manifests", conflicts_with_all = ["dry_run", "cleanup"])]
     once: bool,
 
-    /// Print all rules in the syntax of iptables-save or nft, and write none.
+    /// Print all rules in the syntax of iptables-save or nft, and all listeners, and write none.
     #[arg(long, requires = "manifests", conflicts_with = "cleanup")]
     dry_run: bool,
 
@@ -46,7 +52,7 @@ pub(crate) struct ProxyCommand {
     #[arg(long)]
     cleanup: bool,
 
-    /// The mode: iptables or nftables. Blank means iptables.
+    /// The mode: iptables, nftables or userspace. Blank means iptables.
     #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
     proxy_mode: String,
 
@@ -88,6 +94,26 @@ pub(crate) struct ProxyCommand {
           default_value_t = true, default_missing_value = "true")]
     iptables_localhost_nodeports: bool,
 
+    /// Ports of the userspace mode's listeners, as 40000-41000 or 40000+1000; the kernel's choice if left out.
+    #[arg(long, value_name = "RANGE", default_value = "", hide_default_value = true)]
+    proxy_port_range: String,
+
+    /// How long the userspace mode remembers a UDP client that sends nothing and gets nothing.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "5s")]
+    udp_timeout: Duration,
+
+    /// Which endpoint a new client of the userspace mode gets.
+    #[arg(long, value_name = "NAME", value_parser = balancer(), default_value = "round-robin")]
+    userspace_balancer: String,
+
+    /// How long the userspace mode lets connections to an endpoint live on that has gone.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "15m")]
+    drain_timeout: Duration,
+
+    /// How long the userspace mode lets connections finish when it is told to stop.
+    #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "0s")]
+    shutdown_grace: Duration,
+
     /// Log verbosity: from 4 on each change is printed.
     #[arg(short, long, value_name = "LEVEL", default_value_t = 0)]
     v: u8,
@@ -112,7 +138,12 @@ impl ProxyCommand {
             return print(&input);
         }
         if self.once {
-            return Ok(proxy::once(&input)?);
+            return match proxy::once(&input) {
+                Err(error @ ProxyError::OnceUserspace) => {
+                    Self::command().error(UsageError::ArgumentConflict, error).exit()
+                }
+                result => Ok(result?),
+            };
         }
         Ok(proxy::serve(&input, stop_signals()?)?)
     }
@@ -123,6 +154,11 @@ impl ProxyCommand {
         command.build();
         let proxy = command.find_subcommand("proxy").cloned();
         proxy.unwrap_or(command)
+    }
+
+    fn balancer(&self) -> Balancer {
+        let named = Balancer::NAMES.into_iter().find(|(name, _)| *name == self.userspace_balancer);
+        named.map(|(_, balancer)| balancer).unwrap_or_default()
     }
 
     fn config(&self) -> Config {
@@ -141,9 +177,21 @@ impl ProxyCommand {
                 masquerade_all: self.masquerade_all,
                 localhost_node_ports: self.iptables_localhost_nodeports,
             },
+            port_range: self.proxy_port_range.clone(),
+            userspace: UserspaceConfig {
+                balancer: self.balancer(),
+                udp_timeout: self.udp_timeout,
+                drain_timeout: self.drain_timeout,
+                shutdown_grace: self.shutdown_grace,
+            },
             nftables: NftablesConfig { masquerade_all: self.masquerade_all, ..NftablesConfig::default() },
         }
     }
+}
+
+/// The names of the balancers.
+fn balancer() -> PossibleValuesParser {
+    Balancer::NAMES.map(|(name, _)| name).into()
 }
 
 /// Prints the dry run. A reader that has seen enough is no error.

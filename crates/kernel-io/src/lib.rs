@@ -7,14 +7,19 @@
 //! wrapper that is safe to call.
 
 pub mod cgroup;
+pub mod datagrams;
 pub mod link;
+pub mod listeners;
 pub mod namespaces;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
 pub mod process;
+pub mod socket_mark;
+mod sum;
 pub mod sysctl;
 mod target;
 pub mod xtables;
 
+pub use sum::SumTarget;
 pub use target::{Applied, Drift, ReadError, Refused, Target, WriteError};

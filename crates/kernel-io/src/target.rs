@@ -67,6 +67,23 @@ pub enum Applied {
     Unknown,
 }
 
+impl WriteError {
+    /// The same error, of changes that stand behind so many that were written.
+    #[must_use]
+    pub fn after(mut self, written: usize) -> Self {
+        self.applied = match self.applied {
+            Applied::Nothing if written == 0 => Applied::Nothing,
+            Applied::Nothing => Applied::First(written),
+            Applied::First(count) => Applied::First(written + count),
+            Applied::Unknown => Applied::Unknown,
+        };
+        if let Some(refused) = &mut self.refused {
+            refused.index += written;
+        }
+        self
+    }
+}
+
 fn subject(refused: Option<&Refused>) -> &str {
     refused.map_or("the changes", |refused| refused.text.as_str())
 }

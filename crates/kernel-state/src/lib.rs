@@ -7,10 +7,13 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display, Formatter, Write};
 
+pub mod listeners;
 pub mod nft;
+mod sum;
 mod tracker;
 pub mod xtables;
 
+pub use sum::{Either, Parts, Sum};
 pub use tracker::{Owner, Retried, Tracker};
 
 /// One vocabulary of kernel objects.
@@ -19,6 +22,9 @@ pub trait Objects: Sized {
     type Key: Ord + Clone + Debug;
     /// What it contains.
     type Value: Eq + Clone + Debug;
+
+    /// Every rank is less than this, so that vocabularies can stand behind one another.
+    const RANKS: u8 = 16;
 
     /// Objects of a lower rank are put first and dropped last: what others refer to has the lower rank.
     fn rank(key: &Self::Key) -> u8;

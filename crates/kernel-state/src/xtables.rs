@@ -11,14 +11,17 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::listeners;
 use crate::{Change, Objects, State};
 
 mod layout;
+mod numbers;
 mod parse;
 mod print;
 mod script;
 
 pub use layout::{GuardedChain, Layout};
+pub use numbers::{with_names, with_numbers};
 pub use parse::{SaveError, parse_save};
 pub use script::{COMMIT, Line, script};
 
@@ -135,6 +138,8 @@ pub enum Match {
     RecentlySeen(Box<ChainName>, u32),
     /// `-m recent --set`: puts the source on a list; always holds.
     SetSeen(Box<ChainName>),
+    /// `-d` and `--dport` together: sent to one of our listeners, by its name.
+    Listener(listeners::Key),
     /// Anything else, in iptables' own words.
     Other(Arc<str>),
 }
@@ -162,6 +167,8 @@ pub enum Target {
     Reject(RejectWith),
     /// `-j DNAT --to-destination`
     Dnat(SocketAddr),
+    /// `-j DNAT --to-destination`: to one of our listeners, by its name.
+    Listener(listeners::Key),
     /// `-j MASQUERADE`
     Masquerade(SourcePorts),
     /// `-j MARK --or-mark`
@@ -317,6 +324,7 @@ impl Match {
             | Self::Probability(_)
             | Self::RecentlySeen(..)
             | Self::SetSeen(_)
+            | Self::Listener(_)
             | Self::Other(_) => 4,
         }
     }

@@ -101,6 +101,9 @@ pub enum Puzzle {
         /// The chain.
         chain: String,
     },
+    /// A rule leads to a listener that is not there.
+    #[error("no such listener: {0}")]
+    NoSuchListener(String),
     /// The chains jump in a circle, or branch more often than can be followed.
     #[error("the rules of chain {0} have no end")]
     Endless(String),

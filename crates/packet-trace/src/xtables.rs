@@ -5,15 +5,17 @@
 //!                                            └▶ filter FORWARD ─▶ nat POSTROUTING
 //! node ─▶ nat OUTPUT ─▶ filter OUTPUT ─▶ nat POSTROUTING ─▶ (to itself: filter INPUT)
 //! ```
+//! What is sent to a listener ends there, and the relay sends on to its endpoints in the node's name.
 //! Where chance or a memory of the kernel decides, both ways are followed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use kernel_state::listeners::{self, Listener, ListenersState};
 use kernel_state::xtables::{ChainName, Protocol, Rule, Table, Target, XtablesState};
 
 use crate::ways::{Arrived, joined};
-use crate::{Host, Outcome, Packet, Puzzle, Sender};
+use crate::{Host, Next, Outcome, Packet, Puzzle, SeenAs, Sender};
 
 mod conditions;
 
@@ -23,6 +25,7 @@ use conditions::{Holds, holds};
 #[derive(Debug)]
 pub struct RuleReader<'a> {
     chains: BTreeMap<(Table, ChainName), Vec<&'a Rule>>,
+    listeners: BTreeMap<&'a listeners::Key, &'a Listener>,
     host: &'a Host,
 }
 
@@ -34,6 +37,8 @@ struct Walk<'a> {
     protocol: Protocol,
     interface: Option<&'a str>,
     mark: u32,
+    /// It was redirected to this one.
+    listener: Option<listeners::Key>,
     /// Its destination was rewritten.
     forwarded: bool,
     masqueraded: bool,
@@ -69,12 +74,19 @@ impl<'a> RuleReader<'a> {
         for (key, rules) in state.iter() {
             chains.entry((key.table, key.chain)).or_default().extend(rules.iter());
         }
-        Self { chains, host }
+        Self { chains, listeners: BTreeMap::new(), host }
+    }
+
+    /// Reads also where listeners lead that rules name.
+    #[must_use]
+    pub fn with_listeners(mut self, state: &'a ListenersState) -> Self {
+        self.listeners.extend(state.iter());
+        self
     }
 
     /// What happens to a packet.
     pub fn outcome(&self, packet: &Packet) -> Result<Outcome, Puzzle> {
-        let mut ways = self.ways(packet)?.into_iter().map(|(walk, end)| outcome(&walk, end));
+        let mut ways = self.ways(packet)?.into_iter().map(|(walk, end)| self.outcome_of(&walk, end));
         // A packet is never without a way: each hook hands on what it is given.
         let first = ways.next().unwrap_or(Ok(Outcome::Untouched))?;
         ways.try_fold(first, |before, way| joined(before, way?))
@@ -97,6 +109,7 @@ impl<'a> RuleReader<'a> {
             protocol: protocol(packet.protocol),
             interface: self.host.interface_of(packet.from),
             mark: 0,
+            listener: None,
             forwarded: false,
             masqueraded: false,
             asked: BTreeSet::new(),
@@ -203,6 +216,18 @@ impl<'a> RuleReader<'a> {
                 walk.forwarded = true;
                 End::Accepted
             }
+            Some(Target::Listener(key)) => {
+                // One of the node's own addresses; it does not matter which.
+                let own = if walk.destination.is_ipv4() {
+                    IpAddr::from(Ipv4Addr::LOCALHOST)
+                } else {
+                    IpAddr::from(Ipv6Addr::LOCALHOST)
+                };
+                walk.destination = SocketAddr::new(own, 0);
+                walk.listener = Some(key.clone());
+                walk.forwarded = true;
+                End::Accepted
+            }
             Some(Target::Masquerade(_)) => {
                 walk.masqueraded = true;
                 End::Accepted
@@ -232,9 +257,19 @@ impl<'a> RuleReader<'a> {
         let back = |end| if end == End::OfChain { End::OfRule } else { end };
         Ok(ways.into_iter().map(|(walk, end)| (walk, back(end))).collect())
     }
+
+    /// What a walk came to.
+    fn outcome_of(&self, walk: &Walk<'_>, end: End) -> Result<Outcome, Puzzle> {
+        let taken = matches!(end, End::Accepted | End::OfChain | End::OfRule);
+        let Some(key) = walk.listener.as_ref().filter(|_| taken) else { return outcome(walk, end) };
+        let listener = self.listeners.get(key).ok_or_else(|| Puzzle::NoSuchListener(key.to_string()))?;
+        let to = listener.endpoints.iter().map(|endpoint| (*endpoint, SeenAs::Node)).collect();
+        let next = if listener.kept.is_some() { Next::Same } else { Next::Anywhere };
+        Ok(Outcome::Forwarded { to, next })
+    }
 }
 
-/// What a walk came to.
+/// What a walk came to that ended at no listener.
 fn outcome(walk: &Walk<'_>, end: End) -> Result<Outcome, Puzzle> {
     match end {
         End::Dropped => Ok(Outcome::Dropped),

@@ -9,9 +9,11 @@ use service_plan::{NodePlan, ServicePlan};
 mod iptables;
 mod names;
 mod nftables;
+mod userspace;
 
 pub use iptables::{InvalidPackets, Iptables};
 pub use nftables::Nftables;
+pub use userspace::Userspace;
 
 /// A way to say a plan.
 pub trait Mode {

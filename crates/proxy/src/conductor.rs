@@ -12,7 +12,8 @@ use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError};
 use crate::knowledge::{Knowledge, Listed};
-use crate::modes::{self, Families, ModeError, ProxyMode, Reconcile};
+use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
+use crate::relaying::{self, Relaying};
 use crate::writer::{self, Cause};
 
 /// What the proxy is to work from.
@@ -42,6 +43,9 @@ pub enum ProxyError {
     /// What the mode is written with cannot be used.
     #[error(transparent)]
     Mode(#[from] ModeError),
+    /// Once is not enough.
+    #[error("the userspace mode cannot be written once: its listeners would end with this process")]
+    OnceUserspace,
     /// The kernel was not brought to the plan.
     #[error("{0} could not be written; see above")]
     Unwritten(String),
@@ -64,11 +68,14 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 pub fn once(input: &Input) -> Result<(), ProxyError> {
     let (mut knowledge, _) = read_whole(input)?;
     let mode = input.config.mode()?;
-    let mut families = modes::open(mode, knowledge.localhost_node_ports())?;
-    for (family, reconciler) in &mut families {
-        reconciler.want(&prepared(knowledge.plan(&Touched::everything(), *family)));
+    if mode == ProxyMode::Userspace {
+        return Err(ProxyError::OnceUserspace);
     }
-    write_all(families)?;
+    let mut opened = open(input, mode, &knowledge)?;
+    for (family, reconciler) in &mut opened.families {
+        reconciler.want(&prepared(mode, knowledge.plan(&Touched::everything(), *family)));
+    }
+    write_all(opened.families)?;
     // Only now, so that there is no moment without rules.
     write_all(modes::cleaners_of_others(mode)?)
 }
@@ -82,17 +89,17 @@ pub fn clean_up() -> Result<(), ProxyError> {
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (mut knowledge, manifests) = read(input)?;
     let mode = input.config.mode()?;
-    let families = modes::open(mode, knowledge.localhost_node_ports())?;
+    let Opened { families, relay } = open(input, mode, &knowledge)?;
     let (sender, messages) = mpsc::channel();
     let _watching = manifests.watch(forward(sender.clone(), Message::Batch)?)?;
-    relay(stop, sender, |()| Message::Stop)?;
+    pass_on(stop, sender, |()| Message::Stop)?;
     thread::scope(|scope| {
         let mut writers = Vec::new();
         for (family, reconciler) in families {
             writers.push((family, start_writer(scope, mode, family, reconciler)?));
         }
         if knowledge.listed() == Listed::Yes {
-            send_plans(&mut knowledge, &Touched::everything(), &writers);
+            send_plans(mode, &mut knowledge, &Touched::everything(), &writers);
         }
         info!(services = knowledge.service_count(), "serving");
         for message in messages {
@@ -100,11 +107,14 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
                 Message::Batch(batch) => {
                     let touched = knowledge.take(batch);
                     if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
-                        send_plans(&mut knowledge, &touched, &writers);
+                        send_plans(mode, &mut knowledge, &touched, &writers);
                     }
                 }
                 Message::Stop => break,
             }
+        }
+        if let Some(relay) = &relay {
+            relaying::drain(relay, input.config.userspace.shutdown_grace);
         }
         info!("stopping; the rules stay");
         Ok(())
@@ -135,16 +145,26 @@ fn read(input: &Input) -> Result<(Knowledge, Manifests), ProxyError> {
     Ok((knowledge, manifests))
 }
 
-fn send_plans(knowledge: &mut Knowledge, touched: &Touched, writers: &[(Family, Sender<Plan>)]) {
+fn open(input: &Input, mode: ProxyMode, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
+    let relaying = Relaying::new(&input.config, |family| knowledge.node_ip(family))?;
+    Ok(modes::open(mode, knowledge.localhost_node_ports(), &relaying)?)
+}
+
+fn send_plans(
+    mode: ProxyMode,
+    knowledge: &mut Knowledge,
+    touched: &Touched,
+    writers: &[(Family, Sender<Plan>)],
+) {
     for (family, writer) in writers {
-        let plan = prepared(knowledge.plan(touched, *family));
+        let plan = prepared(mode, knowledge.plan(touched, *family));
         // A writer ends only when its channel does.
         writer.send(plan).expect("the writer lives as long as its channel");
     }
 }
 
-fn prepared(plan: Plan) -> Plan {
-    modes::prepare(&plan);
+fn prepared(mode: ProxyMode, plan: Plan) -> Plan {
+    modes::prepare(mode, &plan);
     plan
 }
 
@@ -192,11 +212,11 @@ where
     U: Send + 'static,
 {
     let (sender, messages) = mpsc::channel();
-    relay(messages, out, word)?;
+    pass_on(messages, out, word)?;
     Ok(sender)
 }
 
-fn relay<T, U>(messages: Receiver<T>, out: Sender<U>, word: fn(T) -> U) -> Result<(), io::Error>
+fn pass_on<T, U>(messages: Receiver<T>, out: Sender<U>, word: fn(T) -> U) -> Result<(), io::Error>
 where
     T: Send + 'static,
     U: Send + 'static,
@@ -205,5 +225,5 @@ where
         // It ends when nobody sends any more, or nobody listens.
         let _unheard = messages.into_iter().try_for_each(|message| out.send(word(message)));
     };
-    thread::Builder::new().name("relay".to_owned()).spawn(work).map(drop)
+    thread::Builder::new().name("messages".to_owned()).spawn(work).map(drop)
 }

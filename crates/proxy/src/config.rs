@@ -1,8 +1,10 @@
 //! `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1), as far as the modes that exist depend on it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
+use relay::{Balancer, PortRange};
 use serde::Deserialize;
 use service_plan::{LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, NodePortSetting, Settings};
 use thiserror::Error;
@@ -30,6 +32,11 @@ pub struct Config {
     pub iptables: IptablesConfig,
     /// nftables
     pub nftables: NftablesConfig,
+    /// portRange: the ports of the userspace mode's listeners, which upstream has given up
+    pub port_range: String,
+    /// What upstream's configuration has no fields for.
+    #[serde(skip)]
+    pub userspace: UserspaceConfig,
 }
 
 /// detectLocal
@@ -64,6 +71,19 @@ pub struct NftablesConfig {
     pub masquerade_all: bool,
 }
 
+/// How the userspace mode relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UserspaceConfig {
+    /// Which endpoint a new client gets.
+    pub balancer: Balancer,
+    /// How long a client that sends datagrams is remembered without any.
+    pub udp_timeout: Duration,
+    /// How long connections to an endpoint that has gone may live on.
+    pub drain_timeout: Duration,
+    /// How long connections may live on when the proxy is told to stop.
+    pub shutdown_grace: Duration,
+}
+
 /// A configuration that cannot be used; names the field.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum ConfigError {
@@ -94,6 +114,17 @@ impl Default for NftablesConfig {
     }
 }
 
+impl Default for UserspaceConfig {
+    fn default() -> Self {
+        Self {
+            balancer: Balancer::RoundRobin,
+            udp_timeout: Duration::from_secs(5),
+            drain_timeout: Duration::from_mins(15),
+            shutdown_grace: Duration::ZERO,
+        }
+    }
+}
+
 impl Config {
     /// Reads a configuration. Fields that no mode here depends on are passed over.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
@@ -105,10 +136,11 @@ impl Config {
         match self.mode.as_str() {
             "" | "iptables" => Ok(ProxyMode::Iptables),
             "nftables" => Ok(ProxyMode::Nftables),
+            "userspace" => Ok(ProxyMode::Userspace),
             other => Err(ConfigError::Field {
                 field: "Mode.ProxyMode",
                 value: other.to_owned(),
-                reason: "must be iptables, nftables or blank; the other modes are not built yet",
+                reason: "must be iptables, nftables, userspace or blank; the other modes are not built yet",
             }),
         }
     }
@@ -117,7 +149,9 @@ impl Config {
     pub fn settings(&self) -> Result<Settings, ConfigError> {
         let mark = mark("KubeProxyIPTablesConfiguration.MasqueradeBit", self.iptables.masquerade_bit)?;
         let (mark, masquerade_all, localhost) = match self.mode()? {
-            ProxyMode::Iptables => (mark, self.iptables.masquerade_all, self.iptables.localhost_node_ports),
+            ProxyMode::Iptables | ProxyMode::Userspace => {
+                (mark, self.iptables.masquerade_all, self.iptables.localhost_node_ports)
+            }
             // It never serves node ports on localhost, whatever the iptables block says.
             ProxyMode::Nftables => {
                 let field = "KubeProxyNFTablesConfiguration.MasqueradeBit";
@@ -125,6 +159,7 @@ impl Config {
                 (mark, self.nftables.masquerade_all, false)
             }
         };
+        self.ports()?;
         Ok(Settings {
             masquerade_all: if masquerade_all { MasqueradeAll::Yes } else { MasqueradeAll::No },
             mark,
@@ -135,6 +170,15 @@ impl Config {
             } else {
                 LocalhostNodePorts::Ignore
             },
+        })
+    }
+
+    /// The ports that listeners may have.
+    pub(crate) fn ports(&self) -> Result<PortRange, ConfigError> {
+        self.port_range.parse().map_err(|_| ConfigError::Field {
+            field: "PortRange",
+            value: self.port_range.clone(),
+            reason: "must be a range of ports like 40000-41000, 40000+1000 or 40000",
         })
     }
 

@@ -16,6 +16,8 @@ pub(crate) struct Knowledge {
     facts: Facts,
     /// This node as far as it is known without its Node object.
     bare_node: Node,
+    /// The addresses by which the node is known.
+    node_ips: Vec<IpAddr>,
     listed: Listed,
     told: BTreeMap<Family, BTreeSet<Problem>>,
 }
@@ -32,6 +34,7 @@ impl Knowledge {
         let bare_node = bare_node(node_name);
         Self {
             facts: Facts::new(settings, bare_node.clone()),
+            node_ips: bare_node.ips.clone(),
             bare_node,
             listed: Listed::NotYet,
             told: BTreeMap::new(),
@@ -49,6 +52,11 @@ impl Knowledge {
 
     pub(crate) fn listed(&self) -> Listed {
         self.listed
+    }
+
+    /// The address of a family by which the node is known.
+    pub(crate) fn node_ip(&self, family: Family) -> Option<IpAddr> {
+        self.node_ips.iter().copied().find(|ip| family.has(ip))
     }
 
     pub(crate) fn service_count(&self) -> usize {
@@ -91,7 +99,7 @@ impl Knowledge {
         self.facts.apply(change)
     }
 
-    fn node(&self, object: Option<NodeObject>) -> Node {
+    fn node(&mut self, object: Option<NodeObject>) -> Node {
         let mut node = self.bare_node.clone();
         if let Some(object) = object {
             node.zone = object.zone;
@@ -100,6 +108,7 @@ impl Knowledge {
                 node.ips = object.ips;
             }
         }
+        self.node_ips.clone_from(&node.ips);
         node
     }
 }

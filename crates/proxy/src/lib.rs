@@ -10,9 +10,11 @@ mod config;
 mod knowledge;
 mod modes;
 mod reconciler;
+mod relaying;
 mod writer;
 
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
-pub use config::{Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfig};
+pub use config::{Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfig, UserspaceConfig};
 pub use modes::{ModeError, ProxyMode};
 pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};
+pub use relay::Balancer;

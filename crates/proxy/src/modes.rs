@@ -6,17 +6,20 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use kernel_io::listeners::{AddressBook, WithListeners};
 use kernel_io::xtables::{OpenError, Tool, Xtables};
-use kernel_io::{nft, sysctl};
+use kernel_io::{SumTarget, nft, sysctl};
 use kernel_state::Retried;
 use kernel_state::nft::Family as NftFamily;
-use kernel_state::xtables::GuardedChain;
-use proxy_modes::{InvalidPackets, Iptables, Mode, Nftables};
+use kernel_state::xtables::{GuardedChain, Layout};
+use proxy_modes::{InvalidPackets, Iptables, Mode, Nftables, Userspace};
+use relay::Relay;
 use service_plan::{Family, LocalhostNodePorts, Plan};
 use thiserror::Error;
 use tracing::{debug, warn};
 
 use crate::reconciler::{Pass, Reconciler, Sighting};
+use crate::relaying::Relaying;
 
 /// A mode of the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,17 +28,19 @@ pub enum ProxyMode {
     Iptables,
     /// Maps that are asked once.
     Nftables,
+    /// A process that relays every byte.
+    Userspace,
 }
 
 impl ProxyMode {
     /// All of them.
-    pub(crate) const ALL: [Self; 2] = [Self::Nftables, Self::Iptables];
+    pub(crate) const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Userspace];
 
     /// How long the next write waits after a write, so that changes of a burst are written together: iptables pays
     /// for each write what reading its tables costs.
     pub(crate) fn pace(self) -> Duration {
         match self {
-            Self::Iptables => Duration::from_millis(100),
+            Self::Iptables | Self::Userspace => Duration::from_millis(100),
             Self::Nftables => Duration::ZERO,
         }
     }
@@ -50,6 +55,9 @@ pub enum ModeError {
     /// The kernel's `nf_tables`.
     #[error(transparent)]
     Nft(#[from] nft::OpenError),
+    /// The threads that relay.
+    #[error("cannot start the relay: {0}")]
+    Relay(io::Error),
 }
 
 /// A reconciler, whatever its mode and target.
@@ -70,12 +78,29 @@ pub(crate) trait Reconcile: Send {
 /// The reconciler of each IP family that this node has.
 pub(crate) type Families = Vec<(Family, Box<dyn Reconcile>)>;
 
+/// What a mode is written with.
+pub(crate) struct Opened {
+    /// For each IP family.
+    pub(crate) families: Families,
+    /// The threads of the userspace mode; what they relay ends with them.
+    pub(crate) relay: Option<Relay>,
+}
+
 /// Opens what a mode is written with. IPv4 must be among the families; a node without IPv6 is an ordinary one.
-pub(crate) fn open(mode: ProxyMode, localhost: LocalhostNodePorts) -> Result<Families, ModeError> {
-    match mode {
-        ProxyMode::Iptables => open_iptables(localhost),
-        ProxyMode::Nftables => open_nftables(),
-    }
+pub(crate) fn open(
+    mode: ProxyMode,
+    localhost: LocalhostNodePorts,
+    relaying: &Relaying,
+) -> Result<Opened, ModeError> {
+    let families = match mode {
+        ProxyMode::Iptables => open_iptables(localhost)?,
+        ProxyMode::Nftables => open_nftables()?,
+        ProxyMode::Userspace => {
+            let (families, relay) = open_userspace(relaying)?;
+            return Ok(Opened { families, relay: Some(relay) });
+        }
+    };
+    Ok(Opened { families, relay: None })
 }
 
 /// One for every family and whatever else a mode writes to, with nothing wanted: what they write removes all that
@@ -91,6 +116,8 @@ pub(crate) fn cleaners(mode: ProxyMode) -> Result<Families, ModeError> {
             }
             Ok(cleaners)
         }
+        // Its listeners are gone with the process that had them.
+        ProxyMode::Userspace => open_xtables(iptables_mode(), &Userspace::layout()),
     }
 }
 
@@ -116,19 +143,25 @@ pub(crate) fn cleaners_of_others(mode: ProxyMode) -> Result<Families, ModeError>
 pub(crate) fn print(mode: ProxyMode, plan: &Plan, out: &mut dyn io::Write) -> io::Result<()> {
     match mode {
         ProxyMode::Iptables => {
-            let tool = match plan.node.family {
-                Family::V4 => Tool::Iptables,
-                Family::V6 => Tool::Ip6tables,
-            };
-            write!(out, "# {}\n{}", tool.name(), whole_state(&iptables_mode(), plan))
+            write!(out, "# {}\n{}", tool(plan.node.family).name(), whole_state(&iptables_mode(), plan))
         }
         ProxyMode::Nftables => write!(out, "{}", whole_state(&Nftables, plan)),
+        ProxyMode::Userspace => {
+            let (listeners, rules) = whole_state(&Userspace, plan).parts();
+            write!(
+                out,
+                "# {} listeners\n{listeners}# {}\n{rules}",
+                plan.node.family,
+                tool(plan.node.family).name()
+            )
+        }
     }
 }
 
 /// Sees to what a plan needs of the kernel besides a mode's own objects.
-pub(crate) fn prepare(plan: &Plan) {
-    if plan.node.localhost_node_ports == LocalhostNodePorts::Serve {
+pub(crate) fn prepare(mode: ProxyMode, plan: &Plan) {
+    // The relay's listeners are no localhost, so nothing has to be routed to it.
+    if mode != ProxyMode::Userspace && plan.node.localhost_node_ports == LocalhostNodePorts::Serve {
         route_localhost();
     }
 }
@@ -147,19 +180,50 @@ fn open_iptables(localhost: LocalhostNodePorts) -> Result<Families, ModeError> {
         LocalhostNodePorts::Serve => GuardedChain::Wanted,
         LocalhostNodePorts::Ignore => GuardedChain::Unwanted,
     };
-    let open = |tool| -> Result<Box<dyn Reconcile>, OpenError> {
-        Ok(Box::new(Reconciler::new(mode, Xtables::open(tool, Iptables::layout(guarded_chain))?)))
-    };
-    let mut families = vec![(Family::V4, open(Tool::Iptables)?)];
+    open_xtables(mode, &Iptables::layout(guarded_chain))
+}
+
+fn open_xtables(mode: Iptables, layout: &Layout) -> Result<Families, ModeError> {
+    of_both_families(|family| {
+        let target = Xtables::open(tool(family), layout.clone())?;
+        Ok(Box::new(Reconciler::new(mode, target)))
+    })
+}
+
+/// IPv4, and IPv6 where the node has it and it can be opened.
+fn of_both_families(
+    open: impl Fn(Family) -> Result<Box<dyn Reconcile>, ModeError>,
+) -> Result<Families, ModeError> {
+    let mut families = vec![(Family::V4, open(Family::V4)?)];
     if !has_ipv6() {
         debug!("this node has no IPv6");
         return Ok(families);
     }
-    match open(Tool::Ip6tables) {
+    match open(Family::V6) {
         Ok(reconciler) => families.push((Family::V6, reconciler)),
         Err(error) => warn!(%error, "IPv6 is not served"),
     }
     Ok(families)
+}
+
+/// One relay for both families, and for each the listeners and rules that lead to it.
+fn open_userspace(relaying: &Relaying) -> Result<(Families, Relay), ModeError> {
+    let relay = relaying.start().map_err(ModeError::Relay)?;
+    let families = of_both_families(|family| {
+        let book = AddressBook::default();
+        let first = relay.listeners(relaying.ip(family), relaying.ports, book.clone());
+        let rules = Xtables::open(tool(family), Userspace::layout())?;
+        let target = SumTarget { first, then: WithListeners::new(rules, book) };
+        Ok(Box::new(Reconciler::new(Userspace, target)))
+    })?;
+    Ok((families, relay))
+}
+
+fn tool(family: Family) -> Tool {
+    match family {
+        Family::V4 => Tool::Iptables,
+        Family::V6 => Tool::Ip6tables,
+    }
 }
 
 const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };

@@ -75,6 +75,16 @@ pub trait Kept: Mode + Copy {
     /// Opens it as one that wants nothing.
     fn open_to_clean(family: Family) -> Result<Self::Target, LabError>;
 
+    /// What becomes of the packets of a step, as far as it is the same for all of them in this mode.
+    fn packets(packets: &[Expectation]) -> Vec<Expectation> {
+        packets.to_vec()
+    }
+
+    /// Whether a target that remembers nothing finds what is wanted.
+    fn compared(found: &State<Self::Objects>, wanted: &State<Self::Objects>) -> Result<(), String> {
+        same(found, wanted)
+    }
+
     /// What else there is to be said of rules that are in place.
     fn inspect(node: &Netns) -> Result<(), String> {
         let _ = node;
@@ -114,15 +124,16 @@ where
             }
             reconciler.want(&planned.touched);
             let as_wanted = match settled(reconciler) {
-                Ok(()) => same(&open(*family)?.found()?, &reconciler.wanted()),
+                Ok(()) => M::compared(&open(*family)?.found()?, &reconciler.wanted()),
                 Err(message) => Err(message),
             };
             if let Err(message) = as_wanted {
                 return Ok(Err(format!("{}, {}: {message}", step.stem, planned.family)));
             }
         }
-        let expected = of_mode(&step.packets, M::NAME);
-        let sent = expected.into_iter().filter(|each| each.packet.protocol != Protocol::Sctp);
+        let packets = M::packets(&step.packets);
+        let sent =
+            of_mode(&packets, M::NAME).into_iter().filter(|each| each.packet.protocol != Protocol::Sctp);
         if let Err(message) = judged(&network, &mut prober, &step.stem, sent.collect())? {
             return Ok(Err(message));
         }

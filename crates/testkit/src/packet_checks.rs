@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use kernel_state::listeners::Listeners;
 use kernel_state::nft::Nft;
 use kernel_state::xtables::Xtables;
-use kernel_state::{Objects, State};
+use kernel_state::{Objects, State, Sum};
 use packet_trace::nft::TableReader;
 use packet_trace::plan::PlanReader;
 use packet_trace::xtables::RuleReader;
 use packet_trace::{Host, Outcome, Packet, Puzzle};
 use service_plan::Family;
 
-use crate::{Expectation, Rendered, Replayed, Scenario, of_mode};
+use crate::{Expectation, Rendered, Replayed, Scenario, of_mode, relayed};
 
 /// Whether the plans say of each packet what the scenario says.
 pub fn by_plan(scenario: &Scenario, steps: &[Replayed]) -> Result<(), String> {
@@ -68,6 +69,23 @@ fn by_state<O: Objects>(
         }
     }
     wrong.told()
+}
+
+/// Whether rules and listeners of the userspace mode do with each packet what the scenario says.
+pub fn by_listeners(
+    scenario: &Scenario,
+    rendered: &[Vec<Rendered<Sum<Listeners, Xtables>>>],
+) -> Result<(), String> {
+    let mut scenario = scenario.clone();
+    for step in &mut scenario.steps {
+        step.packets = relayed(&step.packets);
+    }
+    by_state(&scenario, "userspace", rendered, |state, host, packet| {
+        let (listeners, rules) = state.parts();
+        let reader = RuleReader::new(&rules, host).with_listeners(&listeners);
+        // Who takes turns has no chances.
+        (reader.outcome(packet), Ok(BTreeMap::new()))
+    })
 }
 
 /// Each endpoint gets the same share of new clients, within what ten decimals can say.

@@ -59,6 +59,23 @@ pub fn of_mode<'a>(all: &'a [Expectation], mode: &str) -> Vec<&'a Expectation> {
     all.iter().filter(|each| named(each) || (each.mode.is_none() && !excepted(&each.packet))).collect()
 }
 
+/// What holds for a mode that relays: endpoints see the node, since it is the node that calls them; and SCTP, whose
+/// several addresses and streams no relay could keep, is left alone.
+pub fn relayed(all: &[Expectation]) -> Vec<Expectation> {
+    let mut all = all.to_vec();
+    for each in all.iter_mut().filter(|each| each.mode.is_none()) {
+        if each.packet.protocol == Protocol::Sctp {
+            each.outcome = Outcome::Untouched;
+        }
+        if let Outcome::Forwarded { to, .. } = &mut each.outcome {
+            for seen_as in to.values_mut() {
+                *seen_as = SeenAs::Node;
+            }
+        }
+    }
+    all
+}
+
 type Line = (Option<String>, Packet, Outcome);
 
 fn parse_line(line: &str, stage: &Stage) -> Result<Line, String> {

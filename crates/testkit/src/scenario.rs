@@ -102,7 +102,7 @@ impl Scenario {
         let (config, stage) = read_config(directory)?;
         let files = files(directory)?;
         let stems = stems(&files, directory)?;
-        let parts = ["yaml", "packets", "plan.txt", "iptables.txt", "nftables.txt"];
+        let parts = ["yaml", "packets", "plan.txt", "iptables.txt", "nftables.txt", "userspace.txt"];
         let mut known: Vec<String> =
             stems.iter().flat_map(|stem| parts.map(|part| format!("{stem}.{part}"))).collect();
         known.push("config.yaml".to_owned());

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use kernel_state::Objects;
 use libtest_mimic::{Arguments, Failed, Trial};
-use proxy_modes::{InvalidPackets, Iptables, Nftables};
+use proxy_modes::{InvalidPackets, Iptables, Nftables, Userspace};
 use testkit::lab::{self, Kept, Unable};
 use testkit::{
     Rendered, Replayed, Scenario, changes_text, golden, packet_checks, rendered, replayed, state_text,
@@ -28,15 +28,19 @@ fn main() -> ExitCode {
 fn trials(scenario: &Scenario) -> Vec<Trial> {
     let iptables = Play::new(scenario, IPTABLES);
     let nftables = Play::new(scenario, Nftables);
+    let userspace = Play::new(scenario, Userspace);
     let mut trials = vec![
         iptables.trial("plan golden", plan_golden),
         iptables.trial("plan packets", |play| packet_checks::by_plan(&play.scenario, play.steps()?)),
         iptables
             .trial("iptables packets", |play| packet_checks::by_xtables(&play.scenario, play.rendered()?)),
         nftables.trial("nftables packets", |play| packet_checks::by_nft(&play.scenario, play.rendered()?)),
+        userspace
+            .trial("userspace packets", |play| packet_checks::by_listeners(&play.scenario, play.rendered()?)),
     ];
     trials.extend(iptables.mode_trials());
     trials.extend(nftables.mode_trials());
+    trials.extend(userspace.mode_trials());
     trials
 }
 

@@ -12,8 +12,8 @@ pub struct Layout {
     pub shared: Vec<(Table, ChainName)>,
     /// Chains that are wholly ours, by name.
     pub whole: Vec<(Table, ChainName)>,
-    /// Beginnings of the names of chains that are wholly ours, in the nat table.
-    pub prefixes: Vec<&'static str>,
+    /// Beginnings of the names of chains that are wholly ours.
+    pub prefixes: Vec<(Table, &'static str)>,
     /// Comment of the rules that stand last in a shared chain.
     pub tail_comment: &'static str,
     /// Comment of our rule in the chain that kubelet writes too.
@@ -29,6 +29,8 @@ pub enum GuardedChain {
     Wanted,
     /// We want nothing of it: it is a left-over to remove, unless a kubelet is there to rely on it.
     Unwanted,
+    /// It is none of ours: another layout sees to it.
+    Foreign,
 }
 
 impl Layout {
@@ -45,7 +47,12 @@ impl Layout {
         let has_kubelet = chains.iter().any(|(_, chain, _)| KUBELET_CHAINS.contains(&chain.as_str()));
         let is_left_alone = |key: &Key| {
             let is_guarded = key.part == Part::Guard || key.chain == Self::guarded_chain_name();
-            is_guarded && has_kubelet && self.guarded_chain == GuardedChain::Unwanted
+            is_guarded
+                && match self.guarded_chain {
+                    GuardedChain::Wanted => false,
+                    GuardedChain::Unwanted => has_kubelet,
+                    GuardedChain::Foreign => true,
+                }
         };
         let objects =
             chains.into_iter().flat_map(|(table, chain, rules)| self.chain_objects(table, chain, rules));
@@ -107,6 +114,6 @@ impl Layout {
 
     fn is_whole(&self, table: Table, chain: ChainName) -> bool {
         self.whole.contains(&(table, chain))
-            || (table == Table::Nat && self.prefixes.iter().any(|prefix| chain.as_str().starts_with(prefix)))
+            || self.prefixes.iter().any(|(of, prefix)| *of == table && chain.as_str().starts_with(prefix))
     }
 }

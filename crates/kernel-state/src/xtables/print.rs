@@ -69,6 +69,7 @@ impl Display for Match {
                 write!(out, "-m recent --rcheck --seconds {seconds} --reap --name {list} --rsource")
             }
             Self::SetSeen(list) => write!(out, "-m recent --set --name {list} --rsource"),
+            Self::Listener(key) => write!(out, "-m {} --to {key}", key.transport),
             Self::Other(text) => out.write_str(text),
         }
     }
@@ -88,6 +89,7 @@ impl Display for Target {
                 out.write_str("REJECT --reject-with icmp6-port-unreachable")
             }
             Self::Dnat(to) => write!(out, "DNAT --to-destination {to}"),
+            Self::Listener(key) => write!(out, "DNAT --to-destination {key}"),
             Self::Masquerade(SourcePorts::Kept) => out.write_str("MASQUERADE"),
             Self::Masquerade(SourcePorts::FullyRandom) => out.write_str("MASQUERADE --random-fully"),
             Self::OrMark(mark) => write!(out, "MARK --set-xmark {mark:#x}/{mark:#x}"),

@@ -60,6 +60,7 @@ pub(super) fn holds<'a>(rule: &Rule, walk: &Walk<'a>, host: &Host) -> Result<Hol
             | Match::SourceIsLocal
             | Match::DestinationIsLocal
             | Match::Probability(_)
+            | Match::Listener(_)
             | Match::Other(_) => {}
         }
     }
@@ -89,6 +90,7 @@ fn tried(condition: &Match, walk: &Walk<'_>, host: &Host) -> Condition {
         Match::Probability(probability) => return chance(*probability),
         // A client that nobody knows is on no list.
         Match::RecentlySeen(..) => return Condition::Uncertain(0.0),
+        Match::Listener(key) => walk.listener.as_ref() == Some(key),
         Match::Other(_) => return Condition::Unknown,
     };
     if holds { Condition::Met } else { Condition::Missed }

@@ -89,7 +89,9 @@ pub(super) fn layout(guarded_chain: GuardedChain) -> Layout {
         shared: SHARED.iter().map(named).collect(),
         whole: fixed.iter().chain(&canaries).map(named).collect(),
         // KUBE-XLB- is what KUBE-EXT- and KUBE-SVL- were until kube-proxy 1.23.
-        prefixes: vec!["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", "KUBE-XLB-"],
+        prefixes: ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", "KUBE-XLB-"]
+            .map(|prefix| (Table::Nat, prefix))
+            .to_vec(),
         tail_comment: TAIL_COMMENT,
         guard_comment: GUARD_COMMENT,
         guarded_chain,

@@ -41,7 +41,8 @@ detectLocalMode: BridgeInterface
 detectLocal: {bridgeInterface: br0, interfaceNamePrefix: veth}
 nodePortAddresses: [primary]
 iptables: {masqueradeBit: 15, masqueradeAll: true, localhostNodePorts: false}
-nftables: {masqueradeBit: 16, masqueradeAll: true}",
+nftables: {masqueradeBit: 16, masqueradeAll: true}
+portRange: 40000-41000",
     );
     let expected = Config {
         hostname_override: "Node-1".into(),
@@ -52,6 +53,8 @@ nftables: {masqueradeBit: 16, masqueradeAll: true}",
         node_port_addresses: vec!["primary".into()],
         iptables: IptablesConfig { masquerade_bit: 15, masquerade_all: true, localhost_node_ports: false },
         nftables: NftablesConfig { masquerade_bit: 16, masquerade_all: true },
+        port_range: "40000-41000".into(),
+        userspace: UserspaceConfig::default(),
     };
     assert_eq!(config, expected);
 }

@@ -1,17 +1,24 @@
 //! How each mode's rules are kept in the lab.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
+use std::time::Duration;
 
+use kernel_io::listeners::{AddressBook, WithListeners};
 use kernel_io::netns::Netns;
 use kernel_io::nft::{self, Nft};
 use kernel_io::xtables::{Tool, Xtables};
+use kernel_io::{Drift, ReadError, SumTarget, Target, WriteError};
+use kernel_state::listeners::{self, Listeners};
 use kernel_state::nft::Family as NftFamily;
-use kernel_state::xtables::GuardedChain;
+use kernel_state::xtables::{self, GuardedChain};
+use kernel_state::{Change, Either, State, Sum};
 use proxy_modes::{Iptables, Nftables};
+use relay::{Balancer, Mark, PortRange, Relay, RelayListeners, Settings};
 use service_plan::Family;
 
 use super::{Kept, LabError};
-use crate::Scenario;
+use crate::{Expectation, Scenario, relayed};
 
 impl Kept for Iptables {
     const NAME: &str = "iptables";
@@ -60,6 +67,76 @@ impl Kept for Nftables {
             return Ok(());
         }
         Err(format!("nft lists\n{listed}\nand what it read as\n{again}"))
+    }
+}
+
+/// Listeners and rules, and the threads behind the listeners. They are in the namespace that they were started in.
+pub struct Userspace {
+    target: SumTarget<RelayListeners, WithListeners<Xtables>>,
+    _relay: Relay,
+}
+
+impl Kept for proxy_modes::Userspace {
+    const NAME: &str = "userspace";
+
+    type Target = Userspace;
+
+    fn open(scenario: &Scenario, family: Family) -> Result<Userspace, LabError> {
+        let mark = Mark::Bits(scenario.config.settings()?.mark.0);
+        let ip = scenario.stage.node_address(family);
+        open_userspace(family, ip.unwrap_or(loopback(family)), mark)
+    }
+
+    fn open_to_clean(family: Family) -> Result<Userspace, LabError> {
+        open_userspace(family, loopback(family), Mark::None)
+    }
+
+    fn packets(packets: &[Expectation]) -> Vec<Expectation> {
+        relayed(packets)
+    }
+
+    /// Another process' listeners are numbers to it; that they are right was seen by the second pass.
+    fn compared(_: &State<Self::Objects>, _: &State<Self::Objects>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+impl Target<Sum<Listeners, xtables::Xtables>> for Userspace {
+    fn read(&mut self, found: Found<'_>) -> Result<(), ReadError> {
+        self.target.read(found)
+    }
+
+    fn write(&mut self, changes: &[Change<Sum<Listeners, xtables::Xtables>>]) -> Result<(), WriteError> {
+        self.target.write(changes)
+    }
+
+    fn drift(&mut self) -> Drift<Sum<Listeners, xtables::Xtables>> {
+        self.target.drift()
+    }
+}
+
+type Found<'a> =
+    &'a mut dyn FnMut(Either<listeners::Key, xtables::Key>, Either<listeners::Listener, xtables::Rules>);
+
+fn open_userspace(family: Family, ip: IpAddr, mark: Mark) -> Result<Userspace, LabError> {
+    let settings = Settings {
+        workers: 2,
+        balancer: Balancer::RoundRobin,
+        mark,
+        udp_timeout: Duration::from_millis(250),
+        drain_timeout: Duration::from_secs(1),
+    };
+    let relay = Relay::start(settings)?;
+    let book = AddressBook::default();
+    let first = relay.listeners(ip, PortRange::Any, book.clone());
+    let rules = Xtables::open(tool(family), proxy_modes::Userspace::layout())?;
+    Ok(Userspace { target: SumTarget { first, then: WithListeners::new(rules, book) }, _relay: relay })
+}
+
+fn loopback(family: Family) -> IpAddr {
+    match family {
+        Family::V4 => Ipv4Addr::LOCALHOST.into(),
+        Family::V6 => Ipv6Addr::LOCALHOST.into(),
     }
 }
 

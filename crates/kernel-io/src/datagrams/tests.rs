@@ -1,0 +1,43 @@
+//! Real datagrams over loopback.
+
+use std::io::ErrorKind;
+use std::net::UdpSocket;
+use std::os::fd::AsFd;
+
+use super::Batch;
+
+fn relayed(here: &str) {
+    let [relay, client] = [here, here].map(|at| UdpSocket::bind(at).unwrap());
+    relay.set_nonblocking(true).unwrap();
+    let longest = vec![7; if here.starts_with('[') { 65_000 } else { 65_507 }];
+    for datagram in [&b"one"[..], &b""[..], &longest] {
+        client.send_to(datagram, relay.local_addr().unwrap()).unwrap();
+    }
+    let mut batch = Batch::new();
+    assert_eq!(batch.receive(relay.as_fd()).unwrap(), 3);
+    assert_eq!(batch.sender(2), Some(client.local_addr().unwrap()));
+    assert_eq!(batch.send(0..3, relay.as_fd(), batch.sender(0)).unwrap(), 3);
+    let mut back = vec![0; 1 << 16];
+    for expected in [&b"one"[..], &b""[..], &longest] {
+        let (length, from) = client.recv_from(&mut back).unwrap();
+        assert_eq!((&back[..length], from), (expected, relay.local_addr().unwrap()));
+    }
+    assert_eq!(batch.receive(relay.as_fd()).unwrap_err().kind(), ErrorKind::WouldBlock);
+}
+
+#[test]
+fn what_is_received_can_be_sent_on() {
+    relayed("127.0.0.1:0");
+    relayed("[::1]:0");
+}
+
+#[test]
+fn a_connected_socket_needs_no_address() {
+    let [one, other] = ["127.0.0.1:0"; 2].map(|at| UdpSocket::bind(at).unwrap());
+    one.send_to(b"?", other.local_addr().unwrap()).unwrap();
+    let mut batch = Batch::new();
+    assert_eq!(batch.receive(other.as_fd()).unwrap(), 1);
+    other.connect(one.local_addr().unwrap()).unwrap();
+    assert_eq!(batch.send(0..1, other.as_fd(), None).unwrap(), 1);
+    assert_eq!(one.recv(&mut [0; 8]).unwrap(), 1);
+}

@@ -1,0 +1,76 @@
+//! How the userspace mode's relay is set up, and how it ends.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::thread;
+use std::time::Duration;
+
+use relay::{Mark, PortRange, Relay, Settings};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use service_plan::Family;
+use tracing::{info, warn};
+
+use crate::config::{Config, ConfigError};
+
+/// What the relay is started with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Relaying {
+    settings: Settings,
+    /// The ports of its listeners.
+    pub(crate) ports: PortRange,
+    v4: IpAddr,
+    v6: IpAddr,
+}
+
+impl Relaying {
+    /// As configured, on the node's own address of each family.
+    pub(crate) fn new(
+        config: &Config,
+        node_ip: impl Fn(Family) -> Option<IpAddr>,
+    ) -> Result<Self, ConfigError> {
+        let settings = Settings {
+            workers: thread::available_parallelism().map_or(1, usize::from),
+            balancer: config.userspace.balancer,
+            mark: Mark::Bits(config.settings()?.mark.0),
+            udp_timeout: config.userspace.udp_timeout,
+            drain_timeout: config.userspace.drain_timeout,
+        };
+        Ok(Self {
+            settings,
+            ports: config.ports()?,
+            v4: node_ip(Family::V4).unwrap_or(Ipv4Addr::LOCALHOST.into()),
+            v6: node_ip(Family::V6).unwrap_or(Ipv6Addr::LOCALHOST.into()),
+        })
+    }
+
+    /// Where it listens.
+    pub(crate) fn ip(&self, family: Family) -> IpAddr {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// Starts its threads, with as many descriptors as the system allows.
+    pub(crate) fn start(&self) -> io::Result<Relay> {
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        if current != maximum
+            && let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+        {
+            warn!(%error, limit = current, "the limit of open files stays as it is");
+        }
+        Relay::start(self.settings)
+    }
+}
+
+/// Lets those who are connected finish, for so long at most.
+pub(crate) fn drain(relay: &Relay, grace: Duration) {
+    if grace.is_zero() {
+        return info!("stopping; what is relayed ends now");
+    }
+    info!(?grace, "stopping; no new clients are taken, those that there are may finish");
+    match relay.drain(grace) {
+        0 => info!("all have finished"),
+        left => warn!(left, "the time is over; those that are left are cut off"),
+    }
+}

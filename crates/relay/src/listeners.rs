@@ -1,0 +1,171 @@
+//! Listeners as a target: what is wanted of them is opened, led elsewhere or closed.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use kernel_io::listeners::AddressBook;
+use kernel_io::{Applied, Drift, ReadError, Refused, Target, WriteError};
+use kernel_state::listeners::{Key, Listener, Listeners, Transport};
+use kernel_state::{Change, Objects};
+use rustix::io::Errno;
+use rustix::net::sockopt::{
+    set_socket_keepalive, set_socket_recv_buffer_size, set_socket_reuseaddr, set_socket_send_buffer_size,
+    set_tcp_nodelay,
+};
+use rustix::net::{SocketType, bind, getsockname, listen};
+
+use crate::connection::opened;
+use crate::pool::Pool;
+use crate::worker::Command;
+use crate::{Mark, PortRange, Relay, Shared};
+
+/// The listeners of one address.
+pub struct RelayListeners {
+    shared: Arc<Shared>,
+    ip: IpAddr,
+    ports: PortRange,
+    book: AddressBook,
+    open: BTreeMap<Key, (Arc<Portal>, Listener)>,
+}
+
+/// A listener that is open.
+pub(crate) struct Portal {
+    pub(crate) id: u32,
+    pub(crate) transport: Transport,
+    pub(crate) socket: OwnedFd,
+    pool: RwLock<Arc<Pool>>,
+}
+
+impl Relay {
+    /// Listeners at an address, on ports of a range. Where each of them is stands in the book.
+    pub fn listeners(&self, ip: IpAddr, ports: PortRange, book: AddressBook) -> RelayListeners {
+        RelayListeners { shared: Arc::clone(&self.shared), ip, ports, book, open: BTreeMap::new() }
+    }
+}
+
+impl RelayListeners {
+    fn put(&mut self, key: &Key, listener: &Listener) -> io::Result<()> {
+        let now = self.shared.clock.now();
+        if let Some((portal, known)) = self.open.get_mut(key) {
+            let before = portal.pool();
+            portal.lead(Arc::new(Pool::new(listener, Some(&before), now)));
+            known.clone_from(listener);
+            return Ok(());
+        }
+        let socket = self.socket(key.transport)?;
+        let at = SocketAddr::try_from(getsockname(&socket)?)?;
+        let pool = RwLock::new(Arc::new(Pool::new(listener, None, now)));
+        let id = self.shared.portals.fetch_add(1, Ordering::Relaxed);
+        let portal = Arc::new(Portal { id, transport: key.transport, socket, pool });
+        self.shared.tell(&Command::Open(Arc::clone(&portal)));
+        self.book.open(key.clone(), at);
+        self.open.insert(key.clone(), (portal, listener.clone()));
+        Ok(())
+    }
+
+    fn close(&mut self, key: &Key) {
+        self.book.close(key);
+        if let Some((portal, _)) = self.open.remove(key) {
+            portal.pool().close(self.shared.clock.now());
+            self.shared.tell(&Command::Close(portal));
+        }
+    }
+
+    /// A socket at a port that is free.
+    fn socket(&self, transport: Transport) -> io::Result<OwnedFd> {
+        let start = usize::try_from(self.shared.clock.now().0).unwrap_or_default().wrapping_mul(7919);
+        for port in self.ports.candidates(start) {
+            match listening(SocketAddr::new(self.ip, port), transport) {
+                Err(Errno::ADDRINUSE) => {}
+                result => return Ok(result?),
+            }
+        }
+        Err(Errno::ADDRINUSE.into())
+    }
+}
+
+impl Target<Listeners> for RelayListeners {
+    fn read(&mut self, found: &mut dyn FnMut(Key, Listener)) -> Result<(), ReadError> {
+        self.open.iter().for_each(|(key, (_, listener))| found(key.clone(), listener.clone()));
+        Ok(())
+    }
+
+    fn write(&mut self, changes: &[Change<Listeners>]) -> Result<(), WriteError> {
+        for (index, change) in changes.iter().enumerate() {
+            match change {
+                Change::Put { key, value, .. } => {
+                    self.put(key, value).map_err(|source| refused(index, change, source))?;
+                }
+                Change::Drop { key, .. } => self.close(key),
+            }
+        }
+        Ok(())
+    }
+
+    /// They are this process's own.
+    fn drift(&mut self) -> Drift<Listeners> {
+        Drift::None
+    }
+}
+
+fn refused(index: usize, change: &Change<Listeners>, source: io::Error) -> WriteError {
+    let mut text = String::new();
+    Listeners::print_changes(std::slice::from_ref(change), &mut text)
+        .expect("writing to a String cannot fail");
+    let refused = Some(Refused { index, text: text.trim_end().to_owned() });
+    WriteError { applied: Applied::First(index), refused, source: source.into() }
+}
+
+/// Whoever goes away leaves no listener behind.
+impl Drop for RelayListeners {
+    fn drop(&mut self) {
+        let keys: Vec<Key> = self.open.keys().cloned().collect();
+        for key in &keys {
+            self.close(key);
+        }
+    }
+}
+
+impl Portal {
+    pub(crate) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn lead(&self, pool: Arc<Pool>) {
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool;
+    }
+}
+
+/// A socket that takes what comes to an address.
+fn listening(at: SocketAddr, transport: Transport) -> Result<OwnedFd, Errno> {
+    // As many as the kernel allows; half of the wait is over before the relay hears of a client.
+    const BACKLOG: i32 = 1 << 16;
+    const ROOM: usize = 4 << 20;
+    match transport {
+        Transport::Tcp => {
+            let socket = opened(at, SocketType::STREAM, Mark::None)?;
+            if at.port() != 0 {
+                // Connections of an earlier process may still be ending at it.
+                set_socket_reuseaddr(&socket, true)?;
+            }
+            // What is accepted inherits these.
+            set_tcp_nodelay(&socket, true)?;
+            set_socket_keepalive(&socket, true)?;
+            bind(&socket, &at)?;
+            listen(&socket, BACKLOG)?;
+            Ok(socket)
+        }
+        Transport::Udp => {
+            let socket = opened(at, SocketType::DGRAM, Mark::None)?;
+            // The kernel gives what it may; less is no error.
+            set_socket_recv_buffer_size(&socket, ROOM)?;
+            set_socket_send_buffer_size(&socket, ROOM)?;
+            bind(&socket, &at)?;
+            Ok(socket)
+        }
+    }
+}
