@@ -1,8 +1,9 @@
-//! The built binary, as a user calls it. Needs root and iptables: every test works in a network namespace of its
+//! The built binary, as a user calls it. Needs root, iptables and nft: every test works in a network namespace of its
 //! own that has no name, and nothing outside it is touched.
 
 mod bad_input;
 mod crash;
 mod dry_run;
+mod nftables;
 mod serving;
 mod stage;
