@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 use crate::workspace::{output, run};
 
 /// Each with its reason.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 6] = [
     ("iproute2", "ip: the lab's namespaces and links"),
     ("iptables", "iptables-restore: the iptables mode on the real kernel"),
+    ("nftables", "nft: whether it lists and reloads what the nftables mode writes"),
     ("procps", "ps: what the demo shows of a pod"),
     ("strace", "pause's system calls, and how it takes their failures"),
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
@@ -48,6 +49,6 @@ mod tests {
     #[test]
     fn a_removed_package_is_missing() {
         let listed = "iproute2 installed\niptables config-files\nprocps installed\nutil-linux installed\n";
-        assert_eq!(missing(listed), ["iptables", "strace"]);
+        assert_eq!(missing(listed), ["iptables", "nftables", "strace"]);
     }
 }

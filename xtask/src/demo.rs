@@ -39,12 +39,24 @@ pub(crate) enum Format {
     Json,
 }
 
+/// The mode that the demo's proxy is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Rules that are searched one by one
+    Iptables,
+    /// Maps that are asked once
+    Nftables,
+}
+
 /// What the demo is told when it starts in its namespaces.
 #[derive(Args)]
 pub(crate) struct Inside {
     /// How to print
     #[arg(long, value_enum)]
     output: Format,
+    /// The proxy's mode
+    #[arg(long, value_enum)]
+    mode: Mode,
     /// The cgroup under which the pods' are made
     #[arg(long)]
     cgroup: String,
@@ -68,7 +80,7 @@ pub(crate) struct Container {
 const CGROUP: &str = "demo-";
 
 /// Builds, sets the stage apart, lets the demo run there, and looks whether the machine is as before.
-pub(crate) fn show(format: Format) -> Result<()> {
+pub(crate) fn show(format: Format, mode: Mode) -> Result<()> {
     ensure!(rustix::process::geteuid().is_root(), "the demo makes namespaces: run it as root");
     debian::install_missing()?;
     build::all()?;
@@ -76,7 +88,7 @@ pub(crate) fn show(format: Format) -> Result<()> {
     let cgroup = format!("{CGROUP}{}", std::process::id());
     let folder = tempfile::Builder::new().prefix("fairlead-demo-").tempdir().context("make a folder")?;
     let stopped = stop_flag()?;
-    let ended = start_apart(format, &cgroup, folder.path()).and_then(|demo| wait(&demo, &stopped));
+    let ended = start_apart(format, mode, &cgroup, folder.path()).and_then(|demo| wait(&demo, &stopped));
     folder.close().context("remove the demo's folder")?;
     machine::remove_cgroups(&cgroup)?;
     let left = Machine::look()?.beyond(&before);
@@ -95,7 +107,7 @@ pub(crate) fn show(format: Format) -> Result<()> {
 /// The demo itself.
 pub(crate) fn inside(inside: &Inside) -> Result<()> {
     let mut report = Report::new(inside.output);
-    let mut stage = Stage::set(&inside.cgroup, &inside.folder)?;
+    let mut stage = Stage::set(inside.mode, &inside.cgroup, &inside.folder)?;
     let result = acts::all(&mut stage, &mut report);
     report.end()?;
     result
@@ -106,6 +118,16 @@ pub(crate) fn container(container: Container) -> Result<()> {
     http::serve(container.port, container.ask)
 }
 
+impl Mode {
+    /// As `--proxy-mode` takes it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+        }
+    }
+}
+
 /// How the demo ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
@@ -113,10 +135,12 @@ enum Ended {
     Stopped,
 }
 
-fn start_apart(format: Format, cgroup: &str, folder: &Path) -> Result<Process> {
+fn start_apart(format: Format, mode: Mode, cgroup: &str, folder: &Path) -> Result<Process> {
     let format = format.to_possible_value().context("a format has a name")?;
+    let mode = mode.name();
     let mut command = Command::new(std::env::current_exe().context("find this program")?);
-    command.args(["demo-inside", "--output", format.get_name(), "--cgroup", cgroup, "--folder"]).arg(folder);
+    command.args(["demo-inside", "--output", format.get_name(), "--mode", mode]);
+    command.args(["--cgroup", cgroup, "--folder"]).arg(folder);
     let apart = [Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Pid, Namespace::Mount];
     let launch = Launch::new(command).in_new(&apart).with_own_proc().in_own_session().dying_with_us();
     Ok(launch.start()?.process)

@@ -32,6 +32,9 @@ enum Command {
         /// How to print what is shown
         #[arg(short, long, value_enum, default_value_t = demo::Format::Text)]
         output: demo::Format,
+        /// The proxy's mode
+        #[arg(long, value_enum, default_value_t = demo::Mode::Iptables)]
+        mode: demo::Mode,
     },
     /// The demo itself, once it is in its namespaces
     #[command(hide = true)]
@@ -80,7 +83,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Build { only: None } => build::all(),
         Command::Build { only: Some(Program::Pause) } => build::pause().map(drop),
         Command::Build { only: Some(Program::Fairlead) } => build::fairlead().map(drop),
-        Command::Demo { output } => demo::show(*output),
+        Command::Demo { output, mode } => demo::show(*output, *mode),
         Command::DemoInside(inside) => demo::inside(inside),
         Command::DemoContainer(container) => demo::container(*container),
         Command::Test => test::all(),

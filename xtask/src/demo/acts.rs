@@ -1,6 +1,7 @@
 //! The acts of the demo, each a titled step that shows something and fails if it is not so.
 
 mod life;
+mod maps;
 mod requests;
 mod rules;
 
@@ -9,17 +10,20 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 
-use super::http;
 use super::report::Report;
-use super::stage::{MEMORY, PROCESSES, Pod, SIDE_PORT, Stage};
+use super::stage::{Family, MEMORY, PROCESSES, Pod, SIDE_PORT, Stage};
 use super::table::{Cell, Table};
+use super::{Mode, http};
 
 /// All of them, in order.
 pub(super) fn all(stage: &mut Stage, report: &mut Report) -> Result<()> {
     pods(stage, report)?;
     localhost(stage, report)?;
     requests::spread(stage, report)?;
-    rules::count(stage, report)?;
+    match stage.mode {
+        Mode::Iptables => rules::count(stage, report)?,
+        Mode::Nftables => maps::count(stage, report)?,
+    }
     life::replace_a_pod(stage, report)?;
     life::reap_an_orphan(stage, report)?;
     life::kill_pause(stage, report)?;
@@ -69,14 +73,10 @@ fn localhost(stage: &Stage, report: &mut Report) -> Result<()> {
 
 fn leave(stage: &mut Stage, report: &mut Report) -> Result<()> {
     report.step("The proxy stops, and everything is removed")?;
-    let stayed = stage.stop_proxy()?;
-    ensure!(stayed > 0, "the rules went with the proxy");
-    report.remark(&format!(
-        "The proxy exited with 0 on SIGTERM, and its {stayed} rules stayed: traffic went on."
-    ))?;
-    for program in ["iptables-save", "ip6tables-save"] {
-        let rules = stage.rules(program)?;
-        ensure!(!rules.contains("KUBE-"), "left behind by --cleanup:\n{rules}");
+    stage.stop_proxy()?;
+    report.remark("The proxy exited with 0 on SIGTERM; its rules stayed, and traffic went on.")?;
+    for family in [Family::V4, Family::V6] {
+        ensure!(stage.is_clean(family), "left behind by --cleanup:\n{}", stage.rules(family)?);
     }
     report.remark("fairlead proxy --cleanup removed them all, for IPv4 and IPv6.")?;
     for pod in stage.pods.values_mut() {

@@ -16,8 +16,8 @@ use kernel_io::process::{Launch, Process, Signal};
 use kernel_io::sysctl;
 use pod_sandbox::{Limits, Linux, Network, PidSharing, PodNetwork, Sandbox, SandboxSpec, run, steps};
 
-use super::http;
 use super::manifests::{Manifests, PodRecord};
+use super::{Mode, http};
 use crate::workspace::{dist, output};
 
 /// Where the web server of a pod listens, and where the container beside it does.
@@ -45,6 +45,7 @@ pub(super) struct Stage {
     pub(super) outside: Netns,
     pub(super) pods: BTreeMap<String, Pod>,
     pub(super) manifests: Manifests,
+    pub(super) mode: Mode,
     proxy: Option<Process>,
     log: PathBuf,
     cgroup: String,
@@ -57,7 +58,7 @@ pub(super) struct Pod {
 }
 
 impl Stage {
-    pub(super) fn set(cgroup: &str, folder: &Path) -> Result<Self> {
+    pub(super) fn set(mode: Mode, cgroup: &str, folder: &Path) -> Result<Self> {
         let node = Netns::current()?;
         Link::loopback(&node).set_up()?;
         for (name, value) in [("net.ipv4.ip_forward", "1"), ("net.ipv4.conf.all.rp_filter", "0")] {
@@ -68,7 +69,7 @@ impl Stage {
         fs::create_dir(&files)?;
         let manifests = Manifests::copy(&files)?;
         let (log, cgroup) = (folder.join("proxy.log"), cgroup.to_owned());
-        Ok(Self { node, outside, pods: BTreeMap::new(), manifests, proxy: None, log, cgroup })
+        Ok(Self { node, outside, pods: BTreeMap::new(), manifests, mode, proxy: None, log, cgroup })
     }
 
     /// Starts a pod and its two containers, and waits until both answer.
@@ -105,6 +106,7 @@ impl Stage {
         let mut command = Command::new(dist().join("fairlead"));
         command.arg("proxy").arg("--manifests").arg(self.manifests.folder());
         command.args(["--cluster-cidr", POD_RANGE, "--hostname-override", "node-1"]);
+        command.args(["--proxy-mode", self.mode.name()]);
         command.stdin(Stdio::null()).stderr(File::create(&self.log)?);
         self.proxy = Some(Launch::new(command).dying_with_us().start()?.process);
         let last = self.manifests.pods()?.pop().context("there is a pod")?;
@@ -113,10 +115,13 @@ impl Stage {
 
     /// Waits until the rules know, or know no more, of a pod. Answers how long it took.
     pub(super) fn await_endpoint(&self, pod: &PodRecord, wanted: Endpoint) -> Result<Duration> {
-        let to = format!("--to-destination {}:{WEB_PORT}", pod.address);
+        let to = match self.mode {
+            Mode::Iptables => format!("--to-destination {}:{WEB_PORT}", pod.address),
+            Mode::Nftables => format!(": {} . {WEB_PORT}", pod.address),
+        };
         let start = Instant::now();
         let as_wanted = || {
-            let present = self.rules("iptables-save").is_ok_and(|rules| rules.contains(&to));
+            let present = self.rules(Family::V4).is_ok_and(|rules| rules.contains(&to));
             present == (wanted == Endpoint::Present)
         };
         until("the proxy follows the manifests", as_wanted)
@@ -124,23 +129,43 @@ impl Stage {
         Ok(start.elapsed())
     }
 
-    /// The node's rules.
-    pub(super) fn rules(&self, program: &str) -> Result<String> {
-        self.node.run(|| output(&mut Command::new(program)))?
+    /// What the node holds of ours, as the mode's own tool lists it.
+    pub(super) fn rules(&self, family: Family) -> Result<String> {
+        let (program, arguments): (_, &[&str]) = match (self.mode, family) {
+            (Mode::Iptables, Family::V4) => ("iptables-save", &[]),
+            (Mode::Iptables, Family::V6) => ("ip6tables-save", &[]),
+            (Mode::Nftables, Family::V4) => ("nft", &["-n", "list", "table", "ip", "fairlead"]),
+            (Mode::Nftables, Family::V6) => ("nft", &["-n", "list", "table", "ip6", "fairlead"]),
+        };
+        self.node.run(|| output(Command::new(program).args(arguments)))?
+    }
+
+    /// Whether the node holds anything of ours.
+    pub(super) fn is_clean(&self, family: Family) -> bool {
+        match self.mode {
+            Mode::Iptables => self.rules(family).is_ok_and(|rules| !rules.contains("KUBE-")),
+            // There is no table to list.
+            Mode::Nftables => self.rules(family).is_err(),
+        }
     }
 
     /// Stops the proxy as a service manager would; the rules stay, and are then removed.
-    pub(super) fn stop_proxy(&mut self) -> Result<usize> {
+    pub(super) fn stop_proxy(&mut self) -> Result<()> {
         let Some(proxy) = self.proxy.take() else { bail!("the proxy does not run") };
         proxy.signal(Signal::TERM)?;
         let status = proxy.wait_for(PATIENCE).context("the proxy ends when told to")?;
         ensure!(status.success(), "the proxy ended with {status}");
         let answer = self.outside.run(|| http::get((NODE, NODE_PORT).into()))?;
         answer.context("traffic goes on without the proxy")?;
-        let stayed = count(&self.rules("iptables-save")?);
-        output(Command::new(dist().join("fairlead")).args(["proxy", "--cleanup"]))?;
-        Ok(stayed)
+        output(Command::new(dist().join("fairlead")).args(["proxy", "--cleanup"])).map(drop)
     }
+}
+
+/// An IP family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Family {
+    V4,
+    V6,
 }
 
 /// Whether the rules forward to an endpoint.
@@ -179,11 +204,6 @@ impl Pod {
         };
         Ok(text.lines().map(cells).filter(|cells| !cells[3].starts_with("ps -e")).collect())
     }
-}
-
-/// How many rules there are.
-pub(super) fn count(save: &str) -> usize {
-    save.lines().filter(|line| line.starts_with("-A ")).count()
 }
 
 /// Waits for something.

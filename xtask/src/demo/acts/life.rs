@@ -111,7 +111,7 @@ pub(in crate::demo) fn reap_an_orphan(stage: &Stage, report: &mut Report) -> Res
         "The shell that started sleep has ended, so sleep is a child of process 1 now. It ends, and then:",
     )?;
     let sleeps =
-        || pod.processes().is_ok_and(|processes| processes.iter().any(|cells| cells[3].starts_with("sleep")));
+        || pod.processes().is_ok_and(|processes| processes.iter().any(|cells| cells[3].contains("sleep")));
     ensure!(sleeps(), "the orphan is not there");
     until("the orphan is gone", || !sleeps())?;
     let (after, zombies) = process_table(pod)?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::super::report::Report;
-use super::super::stage::{self, Stage};
+use super::super::stage::{Family, Stage};
 use super::super::table::Table;
 
 /// What the nat rules of two Services with four pods each, one with a node port, come to in the textbook.
@@ -26,7 +26,7 @@ const PURPOSES: [(&str, &str, &str); 11] = [
 
 pub(in crate::demo) fn count(stage: &Stage, report: &mut Report) -> Result<()> {
     report.step("What iptables holds for 2 Services and 8 pods")?;
-    let rules = rules(&stage.rules("iptables-save")?)?;
+    let rules = rules_of(&stage.rules(Family::V4)?)?;
     let mut table = Table::new(["table", "chain", "rules", "for"]);
     let mut told = 0;
     for (of, chain, purpose) in PURPOSES {
@@ -49,7 +49,7 @@ pub(in crate::demo) fn count(stage: &Stage, report: &mut Report) -> Result<()> {
          masquerade"
     ))?;
     report.remark("clients that are no pods, one a Service, since the proxy was told the pods' range.")?;
-    let ipv6 = stage::count(&stage.rules("ip6tables-save")?);
+    let ipv6 = rules_of(&stage.rules(Family::V6)?)?.len();
     report
         .remark(&format!("ip6tables holds {ipv6} rules: the same frame, without Services of that family."))?;
     report.proves(
@@ -58,7 +58,7 @@ pub(in crate::demo) fn count(stage: &Stage, report: &mut Report) -> Result<()> {
 }
 
 /// Each rule as its table and chain.
-fn rules(save: &str) -> Result<Vec<(String, String)>> {
+fn rules_of(save: &str) -> Result<Vec<(String, String)>> {
     let mut table = "";
     let mut rules = Vec::new();
     for line in save.lines() {
