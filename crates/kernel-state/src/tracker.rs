@@ -53,7 +53,10 @@ enum Actual<V> {
 }
 
 /// Who wants a key; most keys have one owner.
-#[expect(clippy::box_collection, reason = "the many keys with one owner would be as large as those with many")]
+#[expect(
+    clippy::box_collection,
+    reason = "the many keys with one owner would be as large as those with many"
+)]
 enum Owners {
     /// Nobody, as far as this process knows.
     Nobody,
