@@ -17,7 +17,7 @@ use kernel_io::{Target, sysctl};
 use kernel_state::{Objects, State};
 use proxy::Reconciler;
 use proxy_modes::Mode;
-use service_plan::{Family, LocalhostNodePorts, Protocol};
+use service_plan::{Family, LocalhostNodePorts};
 
 use crate::{Expectation, Replayed, Scenario, of_mode};
 
@@ -26,6 +26,8 @@ mod modes;
 mod network;
 mod places;
 mod probe;
+mod raw;
+mod sctp;
 mod servers;
 mod target;
 
@@ -39,26 +41,9 @@ use target::TargetInside;
 /// Why the lab could not be set up or used.
 pub type LabError = Box<dyn Error + Send + Sync>;
 
-/// What the lab cannot do here, by the reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unable {
-    /// Namespaces cannot be made.
-    NeedsRoot,
-    /// The packets cannot be sent: the kernel has no SCTP.
-    NoSctpSockets,
-}
-
-/// What of a scenario the lab cannot do here.
-pub fn unable(scenario: &Scenario) -> Vec<Unable> {
-    let mut reasons = Vec::new();
-    if !rustix::process::geteuid().is_root() {
-        reasons.push(Unable::NeedsRoot);
-    }
-    let has_sctp = |each: &Expectation| each.packet.protocol == Protocol::Sctp;
-    if scenario.steps.iter().flat_map(|step| &step.packets).any(has_sctp) {
-        reasons.push(Unable::NoSctpSockets);
-    }
-    reasons
+/// Whether namespaces can be made and raw packets be sent.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// How a mode's rules are kept in the lab.
@@ -132,9 +117,8 @@ where
             }
         }
         let packets = M::packets(&step.packets);
-        let sent =
-            of_mode(&packets, M::NAME).into_iter().filter(|each| each.packet.protocol != Protocol::Sctp);
-        if let Err(message) = judged(&network, &mut prober, &step.stem, sent.collect())? {
+        let expected = of_mode(&packets, M::NAME);
+        if let Err(message) = judged(&network, &mut prober, &step.stem, expected)? {
             return Ok(Err(message));
         }
         if let Err(message) = M::inspect(&network.node) {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use kernel_state::Objects;
 use libtest_mimic::{Arguments, Failed, Trial};
 use proxy_modes::{InvalidPackets, Iptables, Nftables, Userspace};
-use testkit::lab::{self, Kept, Unable};
+use testkit::lab::{self, Kept};
 use testkit::{
     Rendered, Replayed, Scenario, changes_text, golden, packet_checks, rendered, replayed, state_text,
 };
@@ -82,25 +82,12 @@ where
 
     /// What is tested of every mode.
     fn mode_trials(self: &Arc<Self>) -> Vec<Trial> {
-        let unable = lab::unable(&self.scenario);
-        let lab = self
-            .trial(&format!("{} lab", M::NAME), |play| lab::run(&play.scenario, play.steps()?, play.mode));
-        let mut trials = vec![
-            self.trial(&format!("{} golden", M::NAME), mode_golden),
-            lab.with_ignored_flag(unable.contains(&Unable::NeedsRoot)),
-        ];
-        trials.extend(unable.into_iter().map(|reason| self.skipped(reason)));
-        trials
-    }
-
-    /// A test that cannot run here says so by its name.
-    fn skipped(&self, reason: Unable) -> Trial {
-        let reason = match reason {
-            Unable::NeedsRoot => "making network namespaces needs root",
-            Unable::NoSctpSockets => "the lab's kernel has no SCTP sockets",
-        };
-        let title = format!("{}::{} lab skipped: {reason}", self.scenario.name, M::NAME);
-        Trial::test(title, || Ok(())).with_ignored_flag(true)
+        let root = lab::is_root();
+        let title = format!("{} lab", M::NAME);
+        // A test that cannot run here says so by its name.
+        let title = if root { title } else { format!("{title} skipped: making network namespaces needs root") };
+        let lab = self.trial(&title, |play| lab::run(&play.scenario, play.steps()?, play.mode));
+        vec![self.trial(&format!("{} golden", M::NAME), mode_golden), lab.with_ignored_flag(!root)]
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 use packet_trace::Sender;
+use service_plan::Protocol;
 
 use crate::{Replayed, Scenario};
 
@@ -22,6 +23,8 @@ pub(super) struct Places {
     pub(super) world: BTreeSet<IpAddr>,
     /// The ports that somebody is asked for.
     pub(super) ports: BTreeSet<u16>,
+    /// Whether somebody asks in SCTP.
+    pub(super) sctp: bool,
 }
 
 impl Places {
@@ -35,6 +38,7 @@ impl Places {
             clients: BTreeSet::new(),
             world: BTreeSet::new(),
             ports: packets().map(|packet| packet.to.port()).collect(),
+            sctp: packets().any(|packet| packet.protocol == Protocol::Sctp),
         };
         places.node.extend(packets().map(|packet| packet.to.ip()).filter(IpAddr::is_loopback));
         for packet in packets() {

@@ -18,6 +18,7 @@ use service_plan::Protocol;
 use super::LabError;
 use super::network::Network;
 use super::places::Places;
+use super::raw::{Asker, Reply};
 
 /// What is seen of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +49,15 @@ pub(super) struct Prober {
 struct Sent {
     index: usize,
     from: SocketAddr,
-    socket: OwnedFd,
+    line: Line,
     deadline: Instant,
     seen: Option<Seen>,
+}
+
+/// What a packet was sent by, and what comes back on.
+enum Line {
+    Socket(OwnedFd),
+    Raw(Asker),
 }
 
 impl Prober {
@@ -91,21 +98,26 @@ impl Prober {
 }
 
 fn opened(index: usize, packet: &Packet, port: u16, patience: Duration) -> io::Result<Sent> {
-    let family = if packet.to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let kind = match packet.protocol {
-        Protocol::Tcp => SocketType::STREAM,
-        Protocol::Udp | Protocol::Sctp => SocketType::DGRAM,
-    };
     let from = SocketAddr::new(packet.from.ip(), port);
+    let named = |error: io::Error| io::Error::other(format!("send from {from}: {error}"));
+    let (line, error) = match packet.protocol {
+        Protocol::Tcp => asked(SocketType::STREAM, from, packet.to).map_err(named)?,
+        Protocol::Udp => asked(SocketType::DGRAM, from, packet.to).map_err(named)?,
+        Protocol::Sctp => (Line::Raw(Asker::send(from, packet.to).map_err(named)?), None),
+    };
+    Ok(Sent { index, from, line, deadline: Instant::now() + patience, seen: error.map(seen_of_error) })
+}
+
+fn asked(kind: SocketType, from: SocketAddr, to: SocketAddr) -> io::Result<(Line, Option<Errno>)> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
-    bind(&socket, &from).map_err(|error| io::Error::other(format!("send from {from}: {error}")))?;
-    let first = match connect(&socket, &packet.to) {
+    bind(&socket, &from)?;
+    let first = match connect(&socket, &to) {
         Ok(()) if kind == SocketType::DGRAM => send(&socket, b"?", SendFlags::empty()).map(drop),
         Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
         Err(error) => Err(error),
     };
-    let seen = first.err().map(seen_of_error);
-    Ok(Sent { index, from, socket, deadline: Instant::now() + patience, seen })
+    Ok((Line::Socket(socket), first.err()))
 }
 
 /// How long the first one that is still open has; nothing, if none is.
@@ -120,31 +132,54 @@ fn look(sent: &mut [Sent], limit: Duration) -> io::Result<()> {
     let now = Instant::now();
     let mut open: Vec<&mut Sent> =
         sent.iter_mut().filter(|each| each.seen.is_none() && each.deadline > now).collect();
-    let mut ready: Vec<PollFd<'_>> =
-        open.iter().map(|each| PollFd::new(&each.socket, PollFlags::IN)).collect();
+    let (owners, mut ready): (Vec<usize>, Vec<PollFd<'_>>) = (0..)
+        .zip(&open)
+        .flat_map(|(place, each)| each.line.sockets().into_iter().map(move |socket| (place, socket)))
+        .map(|(place, socket)| (place, PollFd::new(socket, PollFlags::IN)))
+        .unzip();
     poll(&mut ready, Some(&Timespec::try_from(limit).map_err(io::Error::other)?))?;
-    let news: Vec<bool> = ready.iter().map(|each| !each.revents().is_empty()).collect();
-    for (each, _) in open.iter_mut().zip(news).filter(|(_, news)| *news) {
-        each.seen = received(each);
+    let news = owners.into_iter().zip(ready).filter(|(_, each)| !each.revents().is_empty());
+    for place in news.map(|(place, _)| place).collect::<BTreeSet<usize>>() {
+        open[place].seen = received(open[place])?;
     }
     Ok(())
 }
 
-fn received(sent: &Sent) -> Option<Seen> {
-    let mut buffer = [0; 256];
-    Some(match recv(&sent.socket, &mut buffer, RecvFlags::empty()) {
-        Ok((_, length)) => {
-            let text = String::from_utf8_lossy(&buffer[..length]);
-            let mut words = text.split_whitespace().map(str::parse);
-            match (words.next(), words.next()) {
-                (Some(Ok(server)), Some(Ok(peer))) => Seen::Answer { from: sent.from, server, peer },
-                _ => Seen::Odd(Errno::BADMSG),
-            }
+impl Line {
+    fn sockets(&self) -> Vec<&OwnedFd> {
+        match self {
+            Self::Socket(socket) => vec![socket],
+            Self::Raw(asker) => asker.sockets().into(),
         }
+    }
+}
+
+fn received(sent: &Sent) -> io::Result<Option<Seen>> {
+    let socket = match &sent.line {
+        Line::Socket(socket) => socket,
+        Line::Raw(asker) => {
+            return Ok(asker.reply()?.map(|reply| match reply {
+                Reply::Answer(text) => answer(sent.from, &text),
+                Reply::Refused => Seen::Refused,
+                Reply::Unreachable => Seen::Odd(Errno::HOSTUNREACH),
+            }));
+        }
+    };
+    let mut buffer = [0; 256];
+    Ok(Some(match recv(socket, &mut buffer, RecvFlags::empty()) {
+        Ok((_, length)) => answer(sent.from, &String::from_utf8_lossy(&buffer[..length])),
         // Where the refusal arrives while connect() still runs, the kernel keeps it as a soft error and tries again.
-        Err(Errno::AGAIN) => return socket_error(&sent.socket).ok()?.err().map(seen_of_error),
+        Err(Errno::AGAIN) => return Ok(socket_error(socket)?.err().map(seen_of_error)),
         Err(error) => seen_of_error(error),
-    })
+    }))
+}
+
+fn answer(from: SocketAddr, text: &str) -> Seen {
+    let mut words = text.split_whitespace().map(str::parse);
+    match (words.next(), words.next()) {
+        (Some(Ok(server)), Some(Ok(peer))) => Seen::Answer { from, server, peer },
+        _ => Seen::Odd(Errno::BADMSG),
+    }
 }
 
 fn seen_of_error(error: Errno) -> Seen {

@@ -1,7 +1,8 @@
 //! Servers on every address and port in play. Each answers with its own address and the client's.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -12,6 +13,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 use super::LabError;
 use super::network::Network;
 use super::places::Places;
+use super::raw::Responder;
 
 /// They answer until this is dropped.
 pub(super) struct Servers {
@@ -22,20 +24,25 @@ pub(super) struct Servers {
 enum Server {
     Tcp(SocketAddr, TcpListener),
     Udp(SocketAddr, UdpSocket),
+    Sctp(Responder),
 }
 
 impl Servers {
     pub(super) fn start(network: &Network, places: &Places) -> Result<Self, LabError> {
         let mut servers = Vec::new();
-        let mut open = |netns: &Netns, at: Vec<SocketAddr>| -> Result<(), LabError> {
-            servers.extend(netns.run(|| opened(&at))??);
+        let ports = Arc::new(places.ports.clone());
+        let mut open = |netns: &Netns, ips: &BTreeSet<IpAddr>| -> Result<(), LabError> {
+            servers.extend(netns.run(|| opened(&places.served(ips)))??);
+            if places.sctp {
+                servers.extend(netns.run(|| responders(ips, &ports))??);
+            }
             Ok(())
         };
-        open(&network.node, places.served(&places.node))?;
-        open(&network.clients, places.served(&places.clients))?;
-        open(&network.world, places.served(&places.world))?;
+        open(&network.node, &places.node)?;
+        open(&network.clients, &places.clients)?;
+        open(&network.world, &places.world)?;
         for (ip, netns) in &network.pods {
-            open(netns, places.served(&[*ip].into()))?;
+            open(netns, &[*ip].into())?;
         }
         let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let stopped = Arc::clone(&stop);
@@ -73,6 +80,10 @@ fn opened(all: &[SocketAddr]) -> Result<Vec<Server>, io::Error> {
     Ok(servers)
 }
 
+fn responders(ips: &BTreeSet<IpAddr>, ports: &Arc<BTreeSet<u16>>) -> io::Result<Vec<Server>> {
+    ips.iter().map(|ip| Responder::open(*ip, Arc::clone(ports)).map(Server::Sctp)).collect()
+}
+
 fn serve(servers: &[Server], stop: &OwnedFd) {
     loop {
         let mut ready: Vec<PollFd<'_>> =
@@ -107,6 +118,7 @@ impl Server {
                 };
                 socket.send_to(format!("{at} {peer}\n").as_bytes(), peer).map(drop).or_else(gone)
             }
+            Self::Sctp(responder) => responder.answer(),
         }
     }
 }
@@ -116,6 +128,7 @@ impl AsFd for Server {
         match self {
             Self::Tcp(_, listener) => listener.as_fd(),
             Self::Udp(_, socket) => socket.as_fd(),
+            Self::Sctp(responder) => responder.socket().as_fd(),
         }
     }
 }
