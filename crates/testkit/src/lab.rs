@@ -29,6 +29,7 @@ mod probe;
 mod raw;
 mod sctp;
 mod servers;
+mod takeover;
 mod target;
 
 use judge::Judge;
@@ -37,6 +38,8 @@ use places::Places;
 use probe::Prober;
 use servers::Servers;
 use target::TargetInside;
+
+pub use takeover::{TAKEOVERS, Takeover, take_over};
 
 /// Why the lab could not be set up or used.
 pub type LabError = Box<dyn Error + Send + Sync>;

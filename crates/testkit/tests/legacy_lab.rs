@@ -28,16 +28,25 @@ fn main() -> ExitCode {
     }
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(6);
-    let trials =
+    let scenarios =
         Scenario::all().expect("the folder scenarios is there").into_iter().filter_map(|(name, scenario)| {
             // One that cannot be read fails in the other test already.
             let scenario = scenario.ok()?;
-            let unable = !lab::is_root() || !Path::new(PROGRAM).exists();
-            let title = format!("{name}::iptables lab, legacy backend");
-            let title = if unable { format!("{title} skipped: needs root and {PROGRAM}") } else { title };
-            Some(Trial::test(title, move || played(&scenario)).with_ignored_flag(unable))
+            Some(trial(&name, move || played(&scenario)))
         });
+    let takeovers = lab::TAKEOVERS.map(|takeover| {
+        let name = format!("takeover {}", takeover.name);
+        trial(&name, move || lab::take_over(&takeover, MODE).map_err(Failed::from))
+    });
+    let trials = scenarios.chain(takeovers);
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn trial(name: &str, test: impl FnOnce() -> Result<(), Failed> + Send + 'static) -> Trial {
+    let unable = !lab::is_root() || !Path::new(PROGRAM).exists();
+    let title = format!("{name}::iptables lab, legacy backend");
+    let title = if unable { format!("{title} skipped: needs root and {PROGRAM}") } else { title };
+    Trial::test(title, test).with_ignored_flag(unable)
 }
 
 fn played(scenario: &Scenario) -> Result<(), Failed> {

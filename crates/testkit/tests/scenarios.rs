@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use kernel_state::Objects;
 use libtest_mimic::{Arguments, Failed, Trial};
 use proxy_modes::{InvalidPackets, Iptables, Nftables, Userspace};
-use testkit::lab::{self, Kept};
+use testkit::lab::{self, Kept, Takeover};
 use testkit::{
     Rendered, Replayed, Scenario, changes_text, golden, packet_checks, rendered, replayed, state_text,
 };
@@ -22,7 +22,20 @@ fn main() -> ExitCode {
         Ok(scenario) => trials(&scenario),
         Err(error) => vec![Trial::test(name, move || Err(Failed::from(error.to_string())))],
     });
+    let trials = trials.chain(lab::TAKEOVERS.map(takeover_trial));
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn takeover_trial(takeover: Takeover) -> Trial {
+    let title = format!("takeover {}::iptables lab", takeover.name);
+    lab_trial(title, move || lab::take_over(&takeover, IPTABLES))
+}
+
+/// A test in the lab. One that cannot run here says so by its name.
+fn lab_trial(title: String, test: impl FnOnce() -> Result<(), String> + Send + 'static) -> Trial {
+    let root = lab::is_root();
+    let title = if root { title } else { format!("{title} skipped: making network namespaces needs root") };
+    Trial::test(title, || test().map_err(Failed::from)).with_ignored_flag(!root)
 }
 
 fn trials(scenario: &Scenario) -> Vec<Trial> {
@@ -82,12 +95,11 @@ where
 
     /// What is tested of every mode.
     fn mode_trials(self: &Arc<Self>) -> Vec<Trial> {
-        let root = lab::is_root();
-        let title = format!("{} lab", M::NAME);
-        // A test that cannot run here says so by its name.
-        let title = if root { title } else { format!("{title} skipped: making network namespaces needs root") };
-        let lab = self.trial(&title, |play| lab::run(&play.scenario, play.steps()?, play.mode));
-        vec![self.trial(&format!("{} golden", M::NAME), mode_golden), lab.with_ignored_flag(!root)]
+        let play = Arc::clone(self);
+        let lab = lab_trial(format!("{}::{} lab", self.scenario.name, M::NAME), move || {
+            lab::run(&play.scenario, play.steps()?, play.mode)
+        });
+        vec![self.trial(&format!("{} golden", M::NAME), mode_golden), lab]
     }
 }
 

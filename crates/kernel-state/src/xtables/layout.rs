@@ -20,6 +20,10 @@ pub struct Layout {
     pub guard_comment: &'static str,
     /// Whose that chain is.
     pub guarded_chain: GuardedChain,
+    /// Chains that kube-proxy and kubelet shared once: left-overs, where no kubelet is there to rely on them.
+    pub kubelets: Vec<(Table, ChainName)>,
+    /// Comment of the rule in the guarded chain that belongs to those.
+    pub kubelets_comment: &'static str,
 }
 
 /// Whose the chain is that kubelet writes too.
@@ -47,12 +51,13 @@ impl Layout {
         let has_kubelet = chains.iter().any(|(_, chain, _)| KUBELET_CHAINS.contains(&chain.as_str()));
         let is_left_alone = |key: &Key| {
             let is_guarded = key.part == Part::Guard || key.chain == Self::guarded_chain_name();
-            is_guarded
-                && match self.guarded_chain {
-                    GuardedChain::Wanted => false,
-                    GuardedChain::Unwanted => has_kubelet,
-                    GuardedChain::Foreign => true,
-                }
+            let is_kubelets = self.kubelets.contains(&(key.table, key.chain))
+                || (is_guarded && matches!(key.part, Part::Stray(_)));
+            match self.guarded_chain {
+                GuardedChain::Wanted => is_kubelets && has_kubelet,
+                GuardedChain::Unwanted => (is_kubelets || is_guarded) && has_kubelet,
+                GuardedChain::Foreign => is_kubelets || is_guarded,
+            }
         };
         let objects =
             chains.into_iter().flat_map(|(table, chain, rules)| self.chain_objects(table, chain, rules));
@@ -68,7 +73,7 @@ impl Layout {
         let mut places = std::collections::BTreeMap::new();
         for (position, rule) in rules.into_iter().enumerate() {
             let part = if chain == Self::guarded_chain_name() {
-                (rule.comment() == Some(self.guard_comment)).then_some(Part::Guard)
+                self.guarded_part(&rule, position)
             } else if is_shared {
                 Some(self.part(&rule, position))
             } else {
@@ -102,6 +107,17 @@ impl Layout {
         }
     }
 
+    /// Whose it is, in the chain that kubelet writes too.
+    fn guarded_part(&self, rule: &Rule, position: usize) -> Option<Part> {
+        match rule.comment()? {
+            comment if comment == self.guard_comment => Some(Part::Guard),
+            comment if comment == self.kubelets_comment => {
+                Some(Part::Stray(u32::try_from(position).unwrap_or(u32::MAX)))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether a rule of a built-in chain is one of our jumps.
     fn jump_part(&self, table: Table, rule: &Rule) -> Option<Part> {
         let Some(Target::Jump(to)) = rule.target else { return None };
@@ -114,6 +130,7 @@ impl Layout {
 
     fn is_whole(&self, table: Table, chain: ChainName) -> bool {
         self.whole.contains(&(table, chain))
+            || self.kubelets.contains(&(table, chain))
             || self.prefixes.iter().any(|(of, prefix)| *of == table && chain.as_str().starts_with(prefix))
     }
 }

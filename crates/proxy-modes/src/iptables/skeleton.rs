@@ -95,6 +95,9 @@ pub(super) fn layout(guarded_chain: GuardedChain) -> Layout {
         tail_comment: TAIL_COMMENT,
         guard_comment: GUARD_COMMENT,
         guarded_chain,
+        // What marked packets for the other one to drop, until kube-proxy 1.25 and kubelet 1.27.
+        kubelets: vec![(Table::Nat, ChainName::of("KUBE-MARK-DROP"))],
+        kubelets_comment: "kubernetes firewall for dropping marked packets",
     }
 }
 

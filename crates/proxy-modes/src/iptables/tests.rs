@@ -104,3 +104,41 @@ fn every_jump_leads_to_a_chain_and_every_chain_is_led_to() {
         .collect();
     assert_eq!(jumps, chains);
 }
+
+#[test]
+fn what_a_kubelet_relies_on_is_left_alone() {
+    const BOTH: &str = r#"*filter
+:INPUT ACCEPT [0:0]
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A KUBE-FIREWALL -m comment --comment "kubernetes firewall for dropping marked packets" -m mark --mark 0x8000/0x8000 -j DROP
+-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP
+COMMIT
+*nat
+:KUBE-MARK-DROP - [0:0]
+-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000
+COMMIT
+"#;
+    const KUBELET: &str = "*mangle\n:KUBE-KUBELET-CANARY - [0:0]\nCOMMIT\n";
+    let guard = Part::Guard;
+    for (text, guarded, found) in [
+        (
+            BOTH.to_owned(),
+            GuardedChain::Wanted,
+            vec![Part::Chain, Part::Chain, guard.clone(), guard.clone(), Part::Stray(0)],
+        ),
+        (
+            BOTH.to_owned(),
+            GuardedChain::Unwanted,
+            vec![Part::Chain, Part::Chain, guard.clone(), guard.clone(), Part::Stray(0)],
+        ),
+        (BOTH.to_owned() + KUBELET, GuardedChain::Wanted, vec![Part::Chain, guard.clone(), guard.clone()]),
+        (BOTH.to_owned() + KUBELET, GuardedChain::Unwanted, vec![]),
+    ] {
+        let chains = kernel_state::xtables::parse_save(&text).expect("what iptables-save prints");
+        let ours = Iptables::layout(guarded).objects(chains);
+        let mut parts: Vec<Part> = ours.into_iter().map(|(key, _)| key.part).collect();
+        parts.sort();
+        assert_eq!(parts, found, "{guarded:?} of {text}");
+    }
+}

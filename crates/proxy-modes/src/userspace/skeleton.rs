@@ -34,6 +34,8 @@ pub(super) fn layout() -> Layout {
         tail_comment: "",
         guard_comment: "",
         guarded_chain: GuardedChain::Foreign,
+        kubelets: Vec::new(),
+        kubelets_comment: "",
     }
 }
 

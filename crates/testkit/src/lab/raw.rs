@@ -39,7 +39,7 @@ pub(super) struct Responder {
     socket: OwnedFd,
 }
 
-/// Destination unreachable, and among its reasons that nobody listens at the port: in ICMP and ICMPv6.
+/// Destination unreachable, and among its reasons that nobody listens at the port: in ICMP for IPv4 and IPv6.
 const UNREACHABLE: [u8; 2] = [3, 1];
 const PORT_UNREACHABLE: [u8; 2] = [3, 4];
 

@@ -39,7 +39,11 @@ fn what_was_asked_and_answered_is_read_back() {
     for text in ["x", "10.180.0.1:2905 10.180.0.100:10000\n"] {
         let answer = question.answered(text);
         let bytes = answer.bytes();
-        assert_eq!((bytes.len() % 4, &bytes[4..8]), (0, &7_u32.to_be_bytes()[..]), "it calls the asker by its tag");
+        assert_eq!(
+            (bytes.len() % 4, &bytes[4..8]),
+            (0, &7_u32.to_be_bytes()[..]),
+            "it calls the asker by its tag"
+        );
         assert_eq!(Packet::parse(&bytes), Some(answer));
     }
 }
