@@ -7,10 +7,12 @@ use anyhow::{Context, Result};
 use crate::workspace::{output, run};
 
 /// Each with its reason.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 8] = [
+    ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
     ("iproute2", "ip: the lab's namespaces and links"),
     ("iptables", "iptables-restore: the iptables mode on the real kernel"),
     ("nftables", "nft: whether it lists and reloads what the nftables mode writes"),
+    ("openssl", "the key that the API server of the cluster tests signs tokens with"),
     ("procps", "ps: what the demo shows of a pod"),
     ("strace", "pause's system calls, and how it takes their failures"),
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
@@ -49,6 +51,6 @@ mod tests {
     #[test]
     fn a_removed_package_is_missing() {
         let listed = "iproute2 installed\niptables config-files\nprocps installed\nutil-linux installed\n";
-        assert_eq!(missing(listed), ["iptables", "nftables", "strace"]);
+        assert_eq!(missing(listed), ["etcd-server", "iptables", "nftables", "openssl", "strace"]);
     }
 }

@@ -11,7 +11,8 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind as UsageError;
 use clap::{ArgAction, Args, Command};
 use proxy::{
-    Balancer, Config, DetectLocal, Input, IptablesConfig, NftablesConfig, ProxyError, UserspaceConfig,
+    Access, Balancer, Config, DetectLocal, Input, IptablesConfig, NftablesConfig, Origin, ProxyError,
+    UserspaceConfig,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -21,6 +22,8 @@ use crate::logging::{self, Format};
 
 const EXAMPLES: &str = "\
 Examples:
+  Serve a node of a cluster, as kube-proxy does:
+    fairlead proxy --kubeconfig /var/lib/kube-proxy/kubeconfig.conf --hostname-override node-1
   Show the rules for a directory of Services and EndpointSlices (needs no root, touches nothing):
     fairlead proxy --manifests examples/two-services --dry-run
   Write them once:
@@ -39,13 +42,21 @@ pub(crate) struct ProxyCommand {
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
 
+    /// File that tells where the API server is and who we are to it; in a pod its service account does.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    kubeconfig: String,
+
+    /// Address of the API server, before the one in the kubeconfig.
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    master: String,
+
     /// Bring the kernel to the plan and exit: 0, or 1 if something could not be written. Not in the userspace mode,
     /// whose listeners would end with the process.
-    #[arg(long, requires = "manifests", conflicts_with_all = ["dry_run", "cleanup"])]
+    #[arg(long, conflicts_with_all = ["dry_run", "cleanup"])]
     once: bool,
 
     /// Print all rules in the syntax of iptables-save or nft, and all listeners, and write none.
-    #[arg(long, requires = "manifests", conflicts_with = "cleanup")]
+    #[arg(long, conflicts_with = "cleanup")]
     dry_run: bool,
 
     /// Remove all that this proxy or a kube-proxy left, and exit.
@@ -129,11 +140,7 @@ impl ProxyCommand {
         if self.cleanup {
             return Ok(proxy::clean_up()?);
         }
-        let Some(manifests) = self.manifests.clone() else {
-            let message = "no source of Services: give --manifests DIR";
-            Self::command().error(UsageError::MissingRequiredArgument, message).exit();
-        };
-        let input = Input { config: self.config(), manifests };
+        let input = Input { config: self.config(), origin: self.origin() };
         if self.dry_run {
             return print(&input);
         }
@@ -154,6 +161,16 @@ impl ProxyCommand {
         command.build();
         let proxy = command.find_subcommand("proxy").cloned();
         proxy.unwrap_or(command)
+    }
+
+    fn origin(&self) -> Origin {
+        match &self.manifests {
+            Some(directory) => Origin::Manifests(directory.clone()),
+            None => Origin::Api(Access {
+                kubeconfig: Some(&self.kubeconfig).filter(|path| !path.is_empty()).map(PathBuf::from),
+                master: Some(self.master.clone()).filter(|url| !url.is_empty()),
+            }),
+        }
     }
 
     fn balancer(&self) -> Balancer {

@@ -17,11 +17,13 @@
 
 mod door;
 mod handle;
+mod news;
 mod route;
 mod wire;
 
 pub use door::{Links, VethEnd};
 pub use handle::Link;
+pub use news::AddressNews;
 pub use route::Route;
 
 use std::fmt;

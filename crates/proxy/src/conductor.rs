@@ -1,12 +1,13 @@
 //! What `fairlead proxy` does: once, for show, or for as long as it runs.
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
+use std::time::Duration;
 
+use kernel_io::link::AddressNews;
 use service_plan::{Family, Plan, Touched};
-use service_watch::{Batch, Manifests};
+use service_watch::Batch;
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -14,6 +15,7 @@ use crate::config::{Config, ConfigError};
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
 use crate::relaying::{self, Relaying};
+use crate::source::{Origin, Source};
 use crate::writer::{self, Cause};
 
 /// What the proxy is to work from.
@@ -21,8 +23,8 @@ use crate::writer::{self, Cause};
 pub struct Input {
     /// The configuration.
     pub config: Config,
-    /// The directory of manifests.
-    pub manifests: PathBuf,
+    /// What tells of Services, endpoints and this node.
+    pub origin: Origin,
 }
 
 /// The proxy cannot do what it was asked to.
@@ -37,9 +39,15 @@ pub enum ProxyError {
     /// The manifests cannot be watched.
     #[error(transparent)]
     Watch(#[from] service_watch::WatchError),
-    /// The manifests could not be listed.
-    #[error("{} cannot be listed; see above", .0.display())]
-    NotListed(PathBuf),
+    /// The API server cannot be reached.
+    #[error(transparent)]
+    Api(#[from] service_watch::ApiError),
+    /// The source could not be listed.
+    #[error("{0} cannot be listed; see above")]
+    NotListed(String),
+    /// It cannot be told when this node's addresses change.
+    #[error("cannot follow this node's addresses")]
+    Addresses(#[from] kernel_io::link::LinkError),
     /// What the mode is written with cannot be used.
     #[error(transparent)]
     Mode(#[from] ModeError),
@@ -56,7 +64,7 @@ pub enum ProxyError {
 
 /// Prints the whole wanted state of both families. Touches nothing, and needs no privilege.
 pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError> {
-    let (mut knowledge, _) = read_whole(input)?;
+    let mut knowledge = read_whole(input)?;
     let mode = input.config.mode()?;
     for family in Family::BOTH {
         modes::print(mode, &knowledge.plan(&Touched::everything(), family), out)?;
@@ -66,7 +74,7 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 
 /// Brings the kernel to the plan, and ends.
 pub fn once(input: &Input) -> Result<(), ProxyError> {
-    let (mut knowledge, _) = read_whole(input)?;
+    let mut knowledge = read_whole(input)?;
     let mode = input.config.mode()?;
     if mode == ProxyMode::Userspace {
         return Err(ProxyError::OnceUserspace);
@@ -87,11 +95,13 @@ pub fn clean_up() -> Result<(), ProxyError> {
 
 /// Keeps the kernel at the plan until told to stop. The rules stay.
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
-    let (mut knowledge, manifests) = read(input)?;
+    let (mut knowledge, mut source) = open_source(input)?;
+    knowledge.take(source.first());
     let mode = input.config.mode()?;
     let Opened { families, relay } = open(input, mode, &knowledge)?;
     let (sender, messages) = mpsc::channel();
-    let _watching = manifests.watch(forward(sender.clone(), Message::Batch)?)?;
+    follow_addresses(sender.clone())?;
+    let _sending = source.watch(forward(sender.clone(), Message::Batch)?)?;
     pass_on(stop, sender, |()| Message::Stop)?;
     thread::scope(|scope| {
         let mut writers = Vec::new();
@@ -103,14 +113,13 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
         }
         info!(services = knowledge.service_count(), "serving");
         for message in messages {
-            match message {
-                Message::Batch(batch) => {
-                    let touched = knowledge.take(batch);
-                    if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
-                        send_plans(mode, &mut knowledge, &touched, &writers);
-                    }
-                }
+            let touched = match message {
+                Message::Batch(batch) => knowledge.take(batch),
+                Message::Addresses => knowledge.look_at_addresses(),
                 Message::Stop => break,
+            };
+            if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
+                send_plans(mode, &mut knowledge, &touched, &writers);
             }
         }
         if let Some(relay) = &relay {
@@ -121,28 +130,43 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     })
 }
 
+/// Within this time addresses come together: an interface seldom gets only one.
+const ADDRESS_BURST: Duration = Duration::from_millis(100);
+
 enum Message {
     Batch(Batch),
+    /// This node's own may have changed.
+    Addresses,
     Stop,
 }
 
 /// Reads the first full lists, without which nothing may be written.
-fn read_whole(input: &Input) -> Result<(Knowledge, Manifests), ProxyError> {
-    let (knowledge, manifests) = read(input)?;
-    match knowledge.listed() {
-        Listed::Yes => Ok((knowledge, manifests)),
-        Listed::NotYet => Err(ProxyError::NotListed(input.manifests.clone())),
-    }
+fn read_whole(input: &Input) -> Result<Knowledge, ProxyError> {
+    let (mut knowledge, source) = open_source(input)?;
+    source.read_whole(&mut knowledge)?;
+    Ok(knowledge)
 }
 
-/// Reads what is there.
-fn read(input: &Input) -> Result<(Knowledge, Manifests), ProxyError> {
+fn open_source(input: &Input) -> Result<(Knowledge, Source), ProxyError> {
     let settings = input.config.settings()?;
     let node_name = input.config.node_name()?;
-    let mut manifests = Manifests::open(&input.manifests, &node_name)?;
-    let mut knowledge = Knowledge::new(settings, node_name);
-    knowledge.take(manifests.read());
-    Ok((knowledge, manifests))
+    let source = Source::open(&input.origin, &node_name, &settings)?;
+    Ok((Knowledge::new(settings, node_name), source))
+}
+
+/// Tells when this node's addresses may have changed; those of a burst together.
+fn follow_addresses(out: Sender<Message>) -> Result<(), ProxyError> {
+    let mut news = AddressNews::here()?;
+    let work = move || {
+        while news.wait().inspect_err(|error| warn!(%error, "addresses are no longer followed")).is_ok() {
+            thread::sleep(ADDRESS_BURST);
+            if out.send(Message::Addresses).is_err() {
+                return;
+            }
+        }
+    };
+    thread::Builder::new().name("addresses".to_owned()).spawn(work)?;
+    Ok(())
 }
 
 fn open(input: &Input, mode: ProxyMode, knowledge: &Knowledge) -> Result<Opened, ProxyError> {

@@ -18,6 +18,8 @@ pub(crate) struct Knowledge {
     bare_node: Node,
     /// The addresses by which the node is known.
     node_ips: Vec<IpAddr>,
+    /// The Node object as it was last told.
+    node_object: Option<NodeObject>,
     listed: Listed,
     told: BTreeMap<Family, BTreeSet<Problem>>,
 }
@@ -36,6 +38,7 @@ impl Knowledge {
             facts: Facts::new(settings, bare_node.clone()),
             node_ips: bare_node.ips.clone(),
             bare_node,
+            node_object: None,
             listed: Listed::NotYet,
             told: BTreeMap::new(),
         }
@@ -48,6 +51,13 @@ impl Knowledge {
         }
         let touched = |touched: Touched, event| touched.and(self.take_event(event));
         batch.events.into_iter().fold(Touched::nothing(), touched)
+    }
+
+    /// Reads the interfaces again. Answers what their addresses touched.
+    pub(crate) fn look_at_addresses(&mut self) -> Touched {
+        self.bare_node = bare_node(Arc::clone(&self.bare_node.name));
+        let node = self.node();
+        self.facts.apply(FactChange::Node(node))
     }
 
     pub(crate) fn listed(&self) -> Listed {
@@ -89,7 +99,10 @@ impl Knowledge {
         let change = match event {
             Event::Service(name, service) => FactChange::Service(name, service),
             Event::EndpointSlice(name, slice) => FactChange::EndpointSlice(name, slice),
-            Event::Node(object) => FactChange::Node(self.node(object)),
+            Event::Node(object) => {
+                self.node_object = object;
+                FactChange::Node(self.node())
+            }
             Event::ServiceRanges(ranges) => FactChange::ServiceRanges(ranges),
             Event::Listed => {
                 self.listed = Listed::Yes;
@@ -99,13 +112,13 @@ impl Knowledge {
         self.facts.apply(change)
     }
 
-    fn node(&mut self, object: Option<NodeObject>) -> Node {
+    fn node(&mut self) -> Node {
         let mut node = self.bare_node.clone();
-        if let Some(object) = object {
-            node.zone = object.zone;
-            node.pod_ranges = object.pod_ranges;
+        if let Some(object) = &self.node_object {
+            node.zone = Arc::clone(&object.zone);
+            node.pod_ranges.clone_from(&object.pod_ranges);
             if !object.ips.is_empty() {
-                node.ips = object.ips;
+                node.ips.clone_from(&object.ips);
             }
         }
         self.node_ips.clone_from(&node.ips);
@@ -129,7 +142,12 @@ fn bare_node(name: Arc<str>) -> Node {
         name,
         zone: Arc::from(""),
         ips: Family::BOTH.into_iter().filter_map(first).collect(),
-        interface_addresses: addresses.iter().map(|address| address.address.addr()).collect(),
+        interface_addresses: addresses
+            .iter()
+            // Nobody asks a link's own addresses for a Service, and each new pod brings some.
+            .filter(|address| address.scope != AddressScope::Link)
+            .map(|address| address.address.addr())
+            .collect(),
         pod_ranges: Vec::new(),
     }
 }

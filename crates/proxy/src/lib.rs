@@ -11,6 +11,7 @@ mod knowledge;
 mod modes;
 mod reconciler;
 mod relaying;
+mod source;
 mod writer;
 
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
@@ -18,3 +19,5 @@ pub use config::{Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfi
 pub use modes::{ModeError, ProxyMode};
 pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};
 pub use relay::Balancer;
+pub use service_watch::Access;
+pub use source::Origin;

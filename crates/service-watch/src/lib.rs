@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! DIR/*.yaml ──▶ documents ──▶ wire ──▶ convert ──▶ store ──▶ Batch of events and reports
+//! API server ──▶ list, watch ─▶ wire ──▶ convert ──▶ known ──▶ Batch of events and reports
 //! ```
 //!
 //! The shapes of the Kubernetes API end here: what leaves this crate is made of `service_plan`'s types. An
 //! object that is wrong is reported, and counts as it last was.
 
+mod api;
 mod convert;
 mod documents;
 mod lenient;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
 
+pub use api::{Access, Api, ApiError, ConnectError, Following, NodeNeeds, Patience};
 pub use manifests::{Manifests, OpenError, WatchError, Watching};
 
 /// Something that is now known, and was not before.

@@ -139,7 +139,8 @@ fn service_cidr(position: Position, fields: Map<String, Value>) -> Statement {
     )
 }
 
-fn stated<T>(
+/// What was read of an object, as a statement about it.
+pub(crate) fn stated<T>(
     key: Key,
     position: Position,
     answer: Option<Answer<T>>,
@@ -159,7 +160,7 @@ fn stated<T>(
 }
 
 /// A statement about an object that has no name.
-fn nothing(kind: &str, position: Position, findings: Findings) -> Statement {
+pub(crate) fn nothing(kind: &str, position: Position, findings: Findings) -> Statement {
     let object = || match position {
         Position::Item(index) => format!("{kind} in items[{index}]"),
         Position::Line(_) | Position::Unknown => kind.to_owned(),

@@ -48,13 +48,65 @@ pub(crate) struct Node {
 #[serde(default)]
 pub(crate) struct ServiceCidr {
     #[serde(deserialize_with = "nullable")]
+    pub(crate) metadata: Metadata,
+    #[serde(deserialize_with = "nullable")]
     pub(crate) spec: ServiceCidrSpec,
+}
+
+/// A line of a watch.
+#[derive(Debug, Deserialize)]
+#[serde(tag = "type", content = "object", rename_all = "UPPERCASE")]
+pub(crate) enum Line<W> {
+    Added(W),
+    Modified(W),
+    Deleted(W),
+    Bookmark(Bookmark),
+    Error(Status),
+}
+
+/// How far a watch is, told when nothing else is.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Bookmark {
+    pub(crate) metadata: Metadata,
+}
+
+/// A page of a list.
+#[derive(Debug, Deserialize)]
+#[serde(bound(deserialize = "W: Deserialize<'de>"))]
+pub(crate) struct List<W> {
+    #[serde(default)]
+    pub(crate) metadata: ListMetadata,
+    #[serde(default, deserialize_with = "nullable")]
+    pub(crate) items: Vec<W>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub(crate) struct ListMetadata {
+    pub(crate) resource_version: Option<String>,
+    /// What to ask for the next page with.
+    #[serde(rename = "continue")]
+    pub(crate) next: Option<String>,
+}
+
+/// Why the server does not do what was asked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Status {
+    pub(crate) code: u16,
+    pub(crate) message: String,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Metadata {
+    pub(crate) name: Option<String>,
     pub(crate) namespace: Option<String>,
+    pub(crate) resource_version: Option<String>,
+    pub(crate) deletion_timestamp: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) annotations: Annotations,
     pub(crate) creation_timestamp: Option<String>,
     #[serde(deserialize_with = "nullable")]
     pub(crate) labels: Labels,
@@ -72,6 +124,15 @@ pub(crate) struct Labels {
     pub(crate) service_proxy_name: Label,
     #[serde(rename = "service.kubernetes.io/headless")]
     pub(crate) headless: Label,
+}
+
+/// The annotations that matter.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Annotations {
+    /// On a bookmark: all that there was has been told.
+    #[serde(rename = "k8s.io/initial-events-end")]
+    pub(crate) initial_events_end: Option<String>,
 }
 
 /// A label that counts by being there, whatever its value.

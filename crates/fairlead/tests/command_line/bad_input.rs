@@ -162,8 +162,6 @@ fn wrong_usage_is_another_exit_code() {
     let stage = Stage::with_example();
     for (arguments, expected) in [
         (vec!["proxy", "--nonsense"], "unexpected argument '--nonsense' found"),
-        (vec!["proxy", "--once"], "--manifests <DIR>"),
-        (vec!["proxy"], "no source of Services: give --manifests DIR"),
         (vec!["proxy", "--manifests", "x", "--once", "--dry-run"], "cannot be used with"),
         (vec!["proxy", "--manifests", "x", "positional"], "unexpected argument 'positional' found"),
         (vec!["proxy", "--manifests", "x", "--iptables-masquerade-bit", "many"], "invalid value 'many'"),
@@ -178,9 +176,15 @@ fn wrong_usage_is_another_exit_code() {
 }
 
 #[test]
-fn without_a_source_the_usage_is_that_of_the_proxy() {
+fn without_a_source_there_is_no_way_to_the_api_server() {
     let stage = Stage::new();
-    let ended = stage.ended(stage.command(&["proxy"]));
-    ended.line_with(&["Usage: fairlead proxy"]);
-    ended.line_with(&["For more information"]);
+    for arguments in [vec!["proxy"], vec!["proxy", "--once"], vec!["proxy", "--dry-run"]] {
+        let mut command = stage.command(&arguments);
+        command.env_remove("KUBERNETES_SERVICE_HOST");
+        let line = stage.ended(command).one_line(1);
+        assert!(
+            line.starts_with("error: no way to the API server: neither --kubeconfig nor --master"),
+            "{line}"
+        );
+    }
 }

@@ -1,0 +1,95 @@
+//! Where the facts come from: a directory of manifests, or an API server.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+
+use service_plan::{LocalPodsSetting, Settings};
+use service_watch::{Access, Api, Batch, Following, Manifests, NodeNeeds, Patience, Watching};
+
+use crate::conductor::ProxyError;
+use crate::knowledge::{Knowledge, Listed};
+
+/// What tells of Services, endpoints and this node.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A directory of manifests.
+    Manifests(PathBuf),
+    /// An API server.
+    Api(Access),
+}
+
+/// An origin that was opened.
+pub(crate) enum Source {
+    Manifests(Manifests),
+    Api(Box<Api>),
+}
+
+/// It sends until this is dropped.
+pub(crate) enum Sending {
+    Manifests { _until_dropped: Watching },
+    Api { _until_dropped: Following },
+}
+
+impl Source {
+    pub(crate) fn open(
+        origin: &Origin,
+        node_name: &Arc<str>,
+        settings: &Settings,
+    ) -> Result<Self, ProxyError> {
+        match origin {
+            Origin::Manifests(directory) => {
+                Ok(Self::Manifests(Manifests::open(directory.clone(), node_name)?))
+            }
+            Origin::Api(access) => {
+                let needs = match settings.local_pods {
+                    LocalPodsSetting::NodeRanges => NodeNeeds::PodRanges,
+                    LocalPodsSetting::Ranges(_)
+                    | LocalPodsSetting::Interface(_)
+                    | LocalPodsSetting::InterfacePrefix(_) => NodeNeeds::Addresses,
+                };
+                Ok(Self::Api(Box::new(Api::open(access.clone(), Arc::clone(node_name), needs)?)))
+            }
+        }
+    }
+
+    /// What can be had at once.
+    pub(crate) fn first(&mut self) -> Batch {
+        match self {
+            Self::Manifests(manifests) => manifests.read(),
+            Self::Api(_) => Batch::default(),
+        }
+    }
+
+    /// Sends all news from here on.
+    pub(crate) fn watch(self, out: Sender<Batch>) -> Result<Sending, ProxyError> {
+        Ok(match self {
+            Self::Manifests(manifests) => Sending::Manifests { _until_dropped: manifests.watch(out)? },
+            Self::Api(api) => Sending::Api { _until_dropped: api.watch(Patience::Endless, out)? },
+        })
+    }
+
+    /// Takes the first full lists in, and what else is said until then; fails at the first refusal.
+    pub(crate) fn read_whole(mut self, knowledge: &mut Knowledge) -> Result<(), ProxyError> {
+        knowledge.take(self.first());
+        let name = match self {
+            Self::Manifests(_) => "the manifests".to_owned(),
+            Self::Api(api) => {
+                let name = api.server().to_owned();
+                let (sender, batches) = mpsc::channel();
+                let _following = api.watch(Patience::None, sender)?;
+                for batch in batches {
+                    knowledge.take(batch);
+                    if knowledge.listed() == Listed::Yes {
+                        break;
+                    }
+                }
+                name
+            }
+        };
+        match knowledge.listed() {
+            Listed::Yes => Ok(()),
+            Listed::NotYet => Err(ProxyError::NotListed(name)),
+        }
+    }
+}
