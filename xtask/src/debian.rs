@@ -6,6 +6,13 @@ use anyhow::{Context, Result};
 
 use crate::workspace::{output, run};
 
+/// What is measured beside ours.
+const PEERS: [(&str, &str); 3] = [
+    ("haproxy", "the userspace mode's peer for connections"),
+    ("nginx-light", "its other peer"),
+    ("libnginx-mod-stream", "nginx as a relay of connections and datagrams"),
+];
+
 /// Each with its reason.
 const PACKAGES: [(&str, &str); 8] = [
     ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
@@ -18,19 +25,28 @@ const PACKAGES: [(&str, &str); 8] = [
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
 ];
 
-/// Installs what is missing; as another user than root, or without apt, fails with the line to type.
+/// Installs what the tests need; as another user than root, or without apt, fails with the line to type.
 pub(crate) fn install_missing() -> Result<()> {
+    install(&PACKAGES)
+}
+
+/// Installs what benchmarks compare with.
+pub(crate) fn install_peers() -> Result<()> {
+    install(&PEERS)
+}
+
+fn install(packages: &[(&'static str, &str)]) -> Result<()> {
     let listed = Command::new("dpkg-query")
         .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
         .output();
     let listed = listed.context("start dpkg-query: the tests expect a Debian machine")?;
-    let missing = missing(&String::from_utf8_lossy(&listed.stdout));
+    let missing = missing(packages, &String::from_utf8_lossy(&listed.stdout));
     if missing.is_empty() {
         return Ok(());
     }
     let line = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
     eprintln!("xtask: {line}");
-    let why = || format!("the tests need these packages; as root: {line}");
+    let why = || format!("these packages are needed; as root: {line}");
     output(Command::new("apt-get").args(["--quiet", "update"])).with_context(why)?;
     let mut install = Command::new("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(line.split(' ').skip(1));
@@ -38,19 +54,19 @@ pub(crate) fn install_missing() -> Result<()> {
 }
 
 /// Which packages do not appear as installed.
-fn missing(listed: &str) -> Vec<&'static str> {
+fn missing(packages: &[(&'static str, &str)], listed: &str) -> Vec<&'static str> {
     let installed =
         |package: &str| listed.lines().any(|line| line.split_once(' ') == Some((package, "installed")));
-    PACKAGES.iter().map(|(package, _)| *package).filter(|package| !installed(package)).collect()
+    packages.iter().map(|(package, _)| *package).filter(|package| !installed(package)).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::missing;
+    use super::{PACKAGES, missing};
 
     #[test]
     fn a_removed_package_is_missing() {
         let listed = "iproute2 installed\niptables config-files\nprocps installed\nutil-linux installed\n";
-        assert_eq!(missing(listed), ["etcd-server", "iptables", "nftables", "openssl", "strace"]);
+        assert_eq!(missing(&PACKAGES, listed), ["etcd-server", "iptables", "nftables", "openssl", "strace"]);
     }
 }

@@ -1,5 +1,6 @@
 //! `cargo xtask …`: what a developer of Fairlead runs. The README's commands are these, and nothing else.
 
+mod bench;
 mod build;
 mod debian;
 mod demo;
@@ -48,6 +49,11 @@ enum Command {
     Tidy,
     /// Rewrite the goldens of the scenarios; read the diff like code
     Bless,
+    /// Measure a claim of speed against its peer in one run: a JSON object a line and figure, then a table
+    Bench {
+        /// What is measured
+        claim: Claim,
+    },
     /// Pack an OCI archive into target/dist, the same bytes for the same inputs
     Image {
         /// What the image holds
@@ -60,6 +66,12 @@ enum Command {
 enum Program {
     Pause,
     Fairlead,
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, ValueEnum)]
+enum Claim {
+    Userspace,
 }
 
 /// A program that has an image.
@@ -89,6 +101,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test => test::all(),
         Command::Tidy => tidy::check(),
         Command::Bless => test::bless(),
+        Command::Bench { claim: Claim::Userspace } => bench::userspace(),
         Command::Image { program: Packed::Pause } => image::pause().map(drop),
     }
 }

@@ -22,6 +22,8 @@ pub(crate) struct Flows {
     by_client: HashMap<(u32, SocketAddr), Ticket>,
     batch: Batch,
     calling: Calling,
+    /// Which of a listener's sockets is this thread's.
+    index: usize,
 }
 
 /// A client and its endpoint.
@@ -50,8 +52,8 @@ pub(crate) type Watch<'a> = &'a mut dyn FnMut(&OwnedFd, Ticket) -> Result<(), Er
 const ENOUGH: usize = 8;
 
 impl Flows {
-    pub(crate) fn new(calling: Calling) -> Self {
-        Self { open: Slab::new(), by_client: HashMap::new(), batch: Batch::new(), calling }
+    pub(crate) fn new(calling: Calling, index: usize) -> Self {
+        Self { open: Slab::new(), by_client: HashMap::new(), batch: Batch::new(), calling, index }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -66,7 +68,9 @@ impl Flows {
     pub(crate) fn up(&mut self, portal: &Arc<Portal>, watch: Watch<'_>, now: Moment) -> Drained {
         for _ in 0..ENOUGH {
             // An error is one of an earlier answer, which tells nothing of what is to be received.
-            let Ok(count) = self.batch.receive(portal.socket.as_fd()) else { return Drained::All };
+            let Ok(count) = self.batch.receive(portal.socket(self.index).as_fd()) else {
+                return Drained::All;
+            };
             let mut start = 0;
             while start < count {
                 let sender = self.batch.sender(start);
@@ -92,7 +96,8 @@ impl Flows {
                     flow.used = now;
                     flow.lease.endpoint().answered();
                     // What the client's socket has no room for is lost, as datagrams are.
-                    let _ = self.batch.send(0..count, flow.portal.socket.as_fd(), Some(flow.client));
+                    let socket = flow.portal.socket(self.index).as_fd();
+                    let _ = self.batch.send(0..count, socket, Some(flow.client));
                     if count < Batch::SIZE {
                         return Drained::All;
                     }

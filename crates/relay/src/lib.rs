@@ -67,20 +67,21 @@ struct Shared {
     mailboxes: Vec<Mailbox>,
     /// How many listeners were opened so far.
     portals: AtomicU32,
-    /// Connections and flows that live.
-    clients: AtomicUsize,
+    /// How many clients each thread has.
+    loads: Vec<AtomicUsize>,
 }
 
 impl Relay {
     /// Starts the threads, in the network namespace of the caller.
     pub fn start(settings: Settings) -> io::Result<Self> {
-        let mailboxes = (0..settings.workers.max(1)).map(|_| Mailbox::new()).collect::<Result<_, _>>()?;
+        let count = settings.workers.max(1);
+        let mailboxes = (0..count).map(|_| Mailbox::new()).collect::<Result<_, _>>()?;
         let shared = Arc::new(Shared {
             settings,
             clock: Clock::start(),
             mailboxes,
             portals: AtomicU32::new(0),
-            clients: AtomicUsize::new(0),
+            loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
         });
         let mut relay = Self { shared, threads: Vec::new() };
         for index in 0..relay.shared.mailboxes.len() {
@@ -95,18 +96,18 @@ impl Relay {
     /// many were left.
     pub fn drain(&self, grace: Duration) -> usize {
         const LOOK: Duration = Duration::from_millis(20);
-        self.shared.tell(&Command::CloseAll);
+        self.shared.tell(|| Command::CloseAll);
         let end = Instant::now() + grace;
-        while self.shared.clients.load(Ordering::Relaxed) > 0 && Instant::now() < end {
+        while self.shared.clients() > 0 && Instant::now() < end {
             thread::sleep(LOOK);
         }
-        self.shared.clients.load(Ordering::Relaxed)
+        self.shared.clients()
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        self.shared.tell(&Command::Stop);
+        self.shared.tell(|| Command::Stop);
         for thread in self.threads.drain(..) {
             // A panic there was printed there.
             let _ = thread.join();
@@ -115,8 +116,21 @@ impl Drop for Relay {
 }
 
 impl Shared {
-    fn tell(&self, command: &Command) {
-        self.mailboxes.iter().for_each(|mailbox| mailbox.put(command.clone()));
+    fn tell(&self, command: impl Fn() -> Command) {
+        self.mailboxes.iter().for_each(|mailbox| mailbox.put(command()));
+    }
+
+    /// Connections and flows that live.
+    fn clients(&self) -> usize {
+        self.loads.iter().map(|load| load.load(Ordering::Relaxed)).sum()
+    }
+
+    /// A thread that has clearly fewer clients than this one.
+    fn idler(&self, than: usize) -> Option<usize> {
+        const CLEARLY: usize = 2;
+        let load = |index: &usize| self.loads[*index].load(Ordering::Relaxed);
+        let idlest = (0..self.loads.len()).min_by_key(load)?;
+        (load(&idlest) + CLEARLY <= load(&than)).then_some(idlest)
     }
 }
 

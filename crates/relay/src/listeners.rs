@@ -13,8 +13,8 @@ use kernel_state::listeners::{Key, Listener, Listeners, Transport};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
-    set_socket_keepalive, set_socket_recv_buffer_size, set_socket_reuseaddr, set_socket_send_buffer_size,
-    set_tcp_nodelay,
+    set_socket_keepalive, set_socket_recv_buffer_size, set_socket_reuseaddr, set_socket_reuseport,
+    set_socket_send_buffer_size, set_tcp_nodelay,
 };
 use rustix::net::{SocketType, bind, getsockname, listen};
 
@@ -36,7 +36,8 @@ pub struct RelayListeners {
 pub(crate) struct Portal {
     pub(crate) id: u32,
     pub(crate) transport: Transport,
-    pub(crate) socket: OwnedFd,
+    /// One for all threads, or one for each.
+    sockets: Vec<OwnedFd>,
     pool: RwLock<Arc<Pool>>,
 }
 
@@ -56,12 +57,16 @@ impl RelayListeners {
             known.clone_from(listener);
             return Ok(());
         }
-        let socket = self.socket(key.transport)?;
-        let at = SocketAddr::try_from(getsockname(&socket)?)?;
+        let first = self.socket(key.transport)?;
+        let at = SocketAddr::try_from(getsockname(&first)?)?;
+        let sockets = match key.transport {
+            Transport::Tcp => vec![first],
+            Transport::Udp => shared(first, at, self.shared.mailboxes.len())?,
+        };
         let pool = RwLock::new(Arc::new(Pool::new(listener, None, now)));
         let id = self.shared.portals.fetch_add(1, Ordering::Relaxed);
-        let portal = Arc::new(Portal { id, transport: key.transport, socket, pool });
-        self.shared.tell(&Command::Open(Arc::clone(&portal)));
+        let portal = Arc::new(Portal { id, transport: key.transport, sockets, pool });
+        self.shared.tell(|| Command::Open(Arc::clone(&portal)));
         self.book.open(key.clone(), at);
         self.open.insert(key.clone(), (portal, listener.clone()));
         Ok(())
@@ -71,7 +76,7 @@ impl RelayListeners {
         self.book.close(key);
         if let Some((portal, _)) = self.open.remove(key) {
             portal.pool().close(self.shared.clock.now());
-            self.shared.tell(&Command::Close(portal));
+            self.shared.tell(|| Command::Close(Arc::clone(&portal)));
         }
     }
 
@@ -131,6 +136,11 @@ impl Drop for RelayListeners {
 }
 
 impl Portal {
+    /// What a thread takes its clients from.
+    pub(crate) fn socket(&self, thread: usize) -> &OwnedFd {
+        &self.sockets[thread % self.sockets.len()]
+    }
+
     pub(crate) fn pool(&self) -> Arc<Pool> {
         Arc::clone(&self.pool.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -140,11 +150,34 @@ impl Portal {
     }
 }
 
+/// Sockets for several threads at one address. Only when nobody else had it is it shared, or two listeners might get
+/// the same one.
+fn shared(first: OwnedFd, at: SocketAddr, threads: usize) -> Result<Vec<OwnedFd>, Errno> {
+    set_socket_reuseport(&first, true)?;
+    let mut sockets = vec![first];
+    while sockets.len() < threads {
+        let socket = datagrams(at)?;
+        set_socket_reuseport(&socket, true)?;
+        bind(&socket, &at)?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+/// A socket for datagrams, with much room: a burst comes while others are served.
+fn datagrams(at: SocketAddr) -> Result<OwnedFd, Errno> {
+    const ROOM: usize = 4 << 20;
+    let socket = opened(at, SocketType::DGRAM, Mark::None)?;
+    // The kernel gives what it may; less is no error.
+    set_socket_recv_buffer_size(&socket, ROOM)?;
+    set_socket_send_buffer_size(&socket, ROOM)?;
+    Ok(socket)
+}
+
 /// A socket that takes what comes to an address.
 fn listening(at: SocketAddr, transport: Transport) -> Result<OwnedFd, Errno> {
     // As many as the kernel allows; half of the wait is over before the relay hears of a client.
     const BACKLOG: i32 = 1 << 16;
-    const ROOM: usize = 4 << 20;
     match transport {
         Transport::Tcp => {
             let socket = opened(at, SocketType::STREAM, Mark::None)?;
@@ -160,10 +193,7 @@ fn listening(at: SocketAddr, transport: Transport) -> Result<OwnedFd, Errno> {
             Ok(socket)
         }
         Transport::Udp => {
-            let socket = opened(at, SocketType::DGRAM, Mark::None)?;
-            // The kernel gives what it may; less is no error.
-            set_socket_recv_buffer_size(&socket, ROOM)?;
-            set_socket_send_buffer_size(&socket, ROOM)?;
+            let socket = datagrams(at)?;
             bind(&socket, &at)?;
             Ok(socket)
         }

@@ -399,9 +399,9 @@ fn idle_flows_end() {
     let client = udp_client();
     asked(&client, stage.at(), b"?");
     thread::sleep(Duration::from_millis(50));
-    assert_eq!(stage.relay.shared.clients.load(std::sync::atomic::Ordering::Relaxed), 1);
+    assert_eq!(stage.relay.shared.clients(), 1);
     thread::sleep(Duration::from_millis(1500));
-    assert_eq!(stage.relay.shared.clients.load(std::sync::atomic::Ordering::Relaxed), 0);
+    assert_eq!(stage.relay.shared.clients(), 0);
     assert_eq!(asked(&client, stage.at(), b"!"), b"a!");
 }
 

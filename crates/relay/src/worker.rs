@@ -46,8 +46,6 @@ pub(crate) struct Worker {
     again: VecDeque<Token>,
     /// Calls that run, by how long they may take: the one that ends first stands first.
     calls: [VecDeque<(Moment, Ticket)>; ATTEMPTS.len()],
-    /// How many clients this thread has told the others of.
-    counted: usize,
     next_sweep: Moment,
     shortage: Shortage,
 }
@@ -83,11 +81,10 @@ impl Worker {
             epoll,
             portals: BTreeMap::new(),
             connections: Slab::new(),
-            flows: Flows::new(calling),
+            flows: Flows::new(calling, index),
             tools: Tools::new(),
             again: VecDeque::new(),
             calls: Default::default(),
-            counted: 0,
             next_sweep,
             shortage: Shortage::default(),
         })
@@ -162,6 +159,7 @@ impl Worker {
         for command in self.shared.mailboxes[self.index].take() {
             match command {
                 Command::Open(portal) => self.open(portal),
+                Command::Serve(client, call) => self.begin(client, call, self.shared.clock.now()),
                 Command::Close(portal) => self.close(&portal),
                 Command::CloseAll => {
                     let portals: Vec<_> = self.portals.values().cloned().collect();
@@ -175,19 +173,15 @@ impl Worker {
         Then::GoOn
     }
 
-    /// All threads wait at a listener for connections, and the kernel wakes one. Datagrams are one thread's business,
-    /// so that a client's flow is in one place.
+    /// All threads wait at a listener for connections, and the kernel wakes one. For datagrams each has a socket of
+    /// its own; the kernel gives all of one client to the same socket, so its flow is in one place.
     fn open(&mut self, portal: Arc<Portal>) {
-        let share = self.shared.mailboxes.len();
         let flags = match portal.transport {
             Transport::Tcp => EventFlags::IN | EventFlags::ET | EventFlags::EXCLUSIVE,
-            Transport::Udp if usize::try_from(portal.id).unwrap_or_default() % share == self.index => {
-                EventFlags::IN | EventFlags::ET
-            }
-            Transport::Udp => return,
+            Transport::Udp => EventFlags::IN | EventFlags::ET,
         };
         let data = Token::Portal(portal.id).data();
-        if let Err(error) = epoll::add(&self.epoll, &portal.socket, data, flags) {
+        if let Err(error) = epoll::add(&self.epoll, portal.socket(self.index), data, flags) {
             warn!(%error, "a listener cannot be watched");
         }
         self.portals.insert(portal.id, portal);
@@ -196,7 +190,7 @@ impl Worker {
     fn close(&mut self, portal: &Arc<Portal>) {
         if self.portals.remove(&portal.id).is_some() {
             // The other threads hold it open for a moment.
-            let _ = epoll::delete(&self.epoll, &portal.socket);
+            let _ = epoll::delete(&self.epoll, portal.socket(self.index));
             self.flows.close(portal);
         }
     }
@@ -208,10 +202,10 @@ impl Worker {
                 self.shortage.portals.push(id);
                 return;
             }
-            match acceptfrom_with(&portal.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+            match acceptfrom_with(portal.socket(self.index), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((client, from)) => {
                     let Some(Ok(from)) = from.map(SocketAddr::try_from) else { continue };
-                    self.begin(client, Box::new(Call::new(portal.pool(), from.ip(), now)), now);
+                    self.share(client, Box::new(Call::new(portal.pool(), from.ip(), now)), now);
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -224,6 +218,18 @@ impl Worker {
             }
         }
         self.again.push_back(Token::Portal(id));
+    }
+
+    /// Serves a client, or leaves it to a thread that has fewer: the kernel wakes the same one first each time.
+    fn share(&mut self, client: OwnedFd, call: Box<Call>, now: Moment) {
+        self.count();
+        match self.shared.idler(self.index) {
+            Some(idler) => {
+                self.shared.loads[idler].fetch_add(1, Ordering::Relaxed);
+                self.shared.mailboxes[idler].put(Command::Serve(client, call));
+            }
+            None => self.begin(client, call, now),
+        }
     }
 
     fn begin(&mut self, client: OwnedFd, call: Box<Call>, now: Moment) {
@@ -373,13 +379,7 @@ impl Worker {
     /// Lets others know how many clients there are.
     fn count(&mut self) {
         let clients = self.connections.len() + self.flows.len() + self.shortage.clients.len();
-        let all = &self.shared.clients;
-        if clients > self.counted {
-            all.fetch_add(clients - self.counted, Ordering::Relaxed);
-        } else if clients < self.counted {
-            all.fetch_sub(self.counted - clients, Ordering::Relaxed);
-        }
-        self.counted = clients;
+        self.shared.loads[self.index].store(clients, Ordering::Relaxed);
     }
 
     fn calling(&self) -> Calling {

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::connection::Call;
 use crate::listeners::Portal;
 
 /// What a thread shall do.
-#[derive(Clone)]
 pub(crate) enum Command {
     /// Take what comes to a listener.
     Open(Arc<Portal>),
+    /// Take a client that another thread has accepted.
+    Serve(OwnedFd, Box<Call>),
     /// Take nothing more from it.
     Close(Arc<Portal>),
     /// Take nothing more from any.

@@ -1,0 +1,43 @@
+//! Each claim of speed, measured against its peer in one run. `cargo xtask bench NAME` builds and starts it.
+
+mod figure;
+mod userspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures, and prints a JSON object a line and figure, then a table
+#[derive(Parser)]
+#[command(name = "bench")]
+struct CommandLine {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// The relay of the userspace mode against haproxy and nginx
+    Userspace,
+    /// A process of a benchmark
+    #[command(hide = true)]
+    Part {
+        /// Which
+        #[arg(value_enum)]
+        part: userspace::Part,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match CommandLine::parse().what {
+        What::Userspace => userspace::measure(),
+        What::Part { part } => part.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

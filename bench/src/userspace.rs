@@ -1,0 +1,176 @@
+//! The relay of the userspace mode beside haproxy (splicing) and nginx (stream), in a network namespace of its own.
+//!
+//! All of them lead from a port to the same servers on loopback, with two threads each, and are asked by the same
+//! clients in turn; of several turns the median counts.
+
+mod clients;
+mod peers;
+mod servers;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use kernel_io::netns::Netns;
+
+use crate::figure::{self, Figure, Goal};
+use peers::{Peer, Running};
+
+/// A process of this benchmark.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Part {
+    /// What the proxies lead to.
+    Servers,
+    /// Our relay.
+    Relay,
+    /// Our relay with 8,000 listeners.
+    RelayOfMany,
+    /// A UDP relay of one thread with one socket towards clients, a datagram a call.
+    Naive,
+}
+
+/// What a server does with who connects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    /// Sends as much as it can.
+    Source,
+    /// Answers 64 bytes with 64 bytes, and hangs up.
+    Short,
+    /// Does nothing.
+    Hold,
+    /// Answers each datagram with itself.
+    Echo,
+}
+
+impl Service {
+    const ALL: [Self; 4] = [Self::Source, Self::Short, Self::Hold, Self::Echo];
+
+    /// The port of the server behind it; proxies have theirs some hundreds above.
+    fn port(self) -> u16 {
+        match self {
+            Self::Source => 9001,
+            Self::Short => 9002,
+            Self::Hold => 9003,
+            Self::Echo => 9004,
+        }
+    }
+}
+
+impl Part {
+    pub(crate) fn run(self) -> Result<()> {
+        match self {
+            Self::Servers => servers::serve(),
+            Self::Relay => peers::relay(),
+            Self::RelayOfMany => peers::relay_of_many(),
+            Self::Naive => servers::naive_relay(),
+        }
+    }
+}
+
+/// How often each is asked, and for how long.
+const TURNS: usize = 3;
+const TURN: Duration = Duration::from_millis(2500);
+
+/// Measures everything.
+pub(crate) fn measure() -> Result<()> {
+    let netns = Netns::new()?;
+    netns.run(|| {
+        let figures = figures()?;
+        figure::print_table(&figures)
+    })?
+}
+
+fn figures() -> Result<Vec<Figure>> {
+    let _servers = Running::part(Part::Servers)?;
+    let ours = Running::start(Peer::Ours)?;
+    let haproxy = Running::start(Peer::Haproxy)?;
+    let nginx = Running::start(Peer::Nginx)?;
+    let mut figures = Vec::new();
+    let mut note = |figure: Figure| {
+        figure::print(&figure)?;
+        figures.push(figure);
+        anyhow::Ok(())
+    };
+    for connections in [1, 64] {
+        let [(our_rate, our_cost), (peer_rate, peer_cost), (nginx_rate, _)] =
+            in_turn([&ours, &haproxy, &nginx], |peer| bulk(peer, connections))?;
+        let name = |peer: &str| format!("bulk, {connections} connections, against {peer}");
+        note(Figure::beside(&name("haproxy"), "GB/s", our_rate, peer_rate, Goal::AtLeast(1.0)))?;
+        note(Figure::beside(&name("nginx"), "GB/s", our_rate, nginx_rate, Goal::AtLeast(1.0)))?;
+        let name = format!("CPU, {connections} connections");
+        note(Figure::beside(&name, "s/GB", our_cost, peer_cost, Goal::AtMost(1.0)))?;
+    }
+    let short = |peer: &Running| Ok((clients::short(peer.at(Service::Short), TURN)?, 0.0));
+    let [(our_rate, _), (peer_rate, _), (nginx_rate, _)] = in_turn([&ours, &haproxy, &nginx], short)?;
+    note(Figure::beside(
+        "short connections, against haproxy",
+        "1/s",
+        our_rate,
+        peer_rate,
+        Goal::AtLeast(1.0),
+    ))?;
+    note(Figure::beside(
+        "short connections, against nginx",
+        "1/s",
+        our_rate,
+        nginx_rate,
+        Goal::AtLeast(1.0),
+    ))?;
+    let half = our_rate.min(peer_rate) / 2.0;
+    let paced = |peer: &Running| Ok((clients::p99(peer.at(Service::Short), half, TURN)?, 0.0));
+    let [(our_p99, _), (peer_p99, _)] = in_turn([&ours, &haproxy], paced)?;
+    note(Figure::beside("p99 at half of that", "ms", our_p99, peer_p99, Goal::AtMost(1.0)))?;
+    let naive = Running::start(Peer::Naive)?;
+    let echo = |peer: &Running| Ok((clients::datagrams(peer.at(Service::Echo), TURN)?, 0.0));
+    let [(our_rate, _), (naive_rate, _), (nginx_rate, _)] = in_turn([&ours, &naive, &nginx], echo)?;
+    note(Figure::beside("UDP, against one socket", "1/s", our_rate, naive_rate, Goal::AtLeast(2.0)))?;
+    note(Figure::beside("UDP, against nginx", "1/s", our_rate, nginx_rate, Goal::AtLeast(1.0)))?;
+    let [our_idle, peer_idle] = [&ours, &haproxy].map(idle);
+    note(Figure::alone("memory of an idle connection", "bytes", our_idle?, Goal::AtMost(4096.0)))?;
+    note(Figure::alone("the same, of haproxy", "bytes", peer_idle?, Goal::AtLeast(0.0)))?;
+    drop(ours);
+    let many = Running::part(Part::RelayOfMany)?;
+    note(Figure::alone("8,000 listeners", "MB", many.memory()? / 1e6, Goal::AtMost(50.0)))?;
+    Ok(figures)
+}
+
+/// Asks all in turn, several times; of both numbers the median counts.
+fn in_turn<const N: usize>(
+    peers: [&Running; N],
+    ask: impl Fn(&Running) -> Result<(f64, f64)>,
+) -> Result<[(f64, f64); N]> {
+    let mut answers = peers.map(|_| (Vec::new(), Vec::new()));
+    for _ in 0..TURNS {
+        for (peer, (first, second)) in peers.iter().zip(&mut answers) {
+            let answer = ask(peer).with_context(|| format!("ask {}", peer.name()))?;
+            first.push(answer.0);
+            second.push(answer.1);
+        }
+    }
+    Ok(answers.map(|(first, second)| (median(first), median(second))))
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Gigabytes a second through a proxy, and seconds of its processor for each.
+fn bulk(peer: &Running, connections: usize) -> Result<(f64, f64)> {
+    let before = peer.processor_time()?;
+    let (gigabytes, seconds) = clients::bulk(peer.at(Service::Source), connections, TURN)?;
+    let used = peer.processor_time()? - before;
+    Ok((gigabytes / seconds, used / gigabytes))
+}
+
+/// Bytes of memory that an idle connection costs a proxy, of many.
+fn idle(peer: &Running) -> Result<f64> {
+    const CONNECTIONS: u32 = 9000;
+    let before = peer.memory()?;
+    let held = clients::held(peer.at(Service::Hold), CONNECTIONS)?;
+    std::thread::sleep(Duration::from_millis(500));
+    let after = peer.memory()?;
+    drop(held);
+    std::thread::sleep(Duration::from_secs(1));
+    Ok((after - before) / f64::from(CONNECTIONS))
+}
