@@ -1,5 +1,6 @@
 //! `fairlead proxy`: kube-proxy's flags, as far as the modes that exist depend on them, and our own.
 
+use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::sync::mpsc;
@@ -11,8 +12,8 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind as UsageError;
 use clap::{ArgAction, Args, Command};
 use proxy::{
-    Access, Balancer, Config, DetectLocal, Input, IptablesConfig, NftablesConfig, Origin, ProxyError,
-    UserspaceConfig,
+    Access, Balancer, ClientConnection, Config, DetectLocal, Input, IptablesConfig, NftablesConfig, Origin,
+    ProxyError, UserspaceConfig,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -23,7 +24,7 @@ use crate::logging::{self, Format};
 const EXAMPLES: &str = "\
 Examples:
   Serve a node of a cluster, as kube-proxy does:
-    fairlead proxy --kubeconfig /var/lib/kube-proxy/kubeconfig.conf --hostname-override node-1
+    fairlead proxy --config /var/lib/kube-proxy/config.conf --hostname-override node-1
   Show the rules for a directory of Services and EndpointSlices (needs no root, touches nothing):
     fairlead proxy --manifests examples/two-services --dry-run
   Write them once:
@@ -41,6 +42,11 @@ pub(crate) struct ProxyCommand {
     /// Directory of Services, EndpointSlices, Nodes and ServiceCIDRs as YAML or JSON, watched for changes.
     #[arg(long, value_name = "DIR")]
     manifests: Option<PathBuf>,
+
+    /// KubeProxyConfiguration file. Beside it kube-proxy's own flags do not count, but for --proxy-mode, --master,
+    /// --hostname-override and those of logs.
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    config: String,
 
     /// File that tells where the API server is and who we are to it; in a pod its service account does.
     #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
@@ -140,7 +146,8 @@ impl ProxyCommand {
         if self.cleanup {
             return Ok(proxy::clean_up()?);
         }
-        let input = Input { config: self.config(), origin: self.origin() };
+        let config = self.effective_config()?;
+        let input = Input { origin: self.origin(&config), config };
         if self.dry_run {
             return print(&input);
         }
@@ -163,12 +170,13 @@ impl ProxyCommand {
         proxy.unwrap_or(command)
     }
 
-    fn origin(&self) -> Origin {
+    fn origin(&self, config: &Config) -> Origin {
+        let given = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         match &self.manifests {
             Some(directory) => Origin::Manifests(directory.clone()),
             None => Origin::Api(Access {
-                kubeconfig: Some(&self.kubeconfig).filter(|path| !path.is_empty()).map(PathBuf::from),
-                master: Some(self.master.clone()).filter(|url| !url.is_empty()),
+                kubeconfig: given(&config.client_connection.kubeconfig).map(PathBuf::from),
+                master: given(&self.master),
             }),
         }
     }
@@ -178,8 +186,30 @@ impl ProxyCommand {
         named.map(|(_, balancer)| balancer).unwrap_or_default()
     }
 
-    fn config(&self) -> Config {
+    /// That of the file, or else that of the flags.
+    fn effective_config(&self) -> anyhow::Result<Config> {
+        let flags = self.flags();
+        if self.config.is_empty() {
+            return Ok(flags);
+        }
+        let path = &self.config;
+        let text =
+            fs::read_to_string(path).with_context(|| format!("cannot read the configuration {path}"))?;
+        let file =
+            Config::parse_file(&text).with_context(|| format!("cannot use the configuration {path}"))?;
+        let first = |flag: String, file: String| if flag.is_empty() { file } else { flag };
+        Ok(Config {
+            mode: first(flags.mode, file.mode),
+            hostname_override: first(flags.hostname_override, file.hostname_override),
+            port_range: first(flags.port_range, file.port_range),
+            userspace: flags.userspace,
+            ..file
+        })
+    }
+
+    fn flags(&self) -> Config {
         Config {
+            client_connection: ClientConnection { kubeconfig: self.kubeconfig.clone() },
             hostname_override: self.hostname_override.clone(),
             mode: self.proxy_mode.clone(),
             cluster_cidr: self.cluster_cidr.clone(),

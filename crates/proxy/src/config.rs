@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use relay::{Balancer, PortRange};
 use serde::Deserialize;
+use serde_json::Value;
 use service_plan::{LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, NodePortSetting, Settings};
 use thiserror::Error;
 
@@ -15,6 +16,8 @@ use crate::modes::ProxyMode;
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Config {
+    /// clientConnection
+    pub client_connection: ClientConnection,
     /// hostnameOverride
     pub hostname_override: String,
     /// mode: iptables, or empty for the same
@@ -37,6 +40,14 @@ pub struct Config {
     /// What upstream's configuration has no fields for.
     #[serde(skip)]
     pub userspace: UserspaceConfig,
+}
+
+/// clientConnection
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ClientConnection {
+    /// kubeconfig: a file, or empty for the pod's service account
+    pub kubeconfig: String,
 }
 
 /// detectLocal
@@ -126,9 +137,28 @@ impl Default for UserspaceConfig {
 }
 
 impl Config {
-    /// Reads a configuration. Fields that no mode here depends on are passed over.
+    /// Reads a configuration. Fields that no mode here depends on are passed over, and null is a field left out.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))
+        Self::of(fields(text)?)
+    }
+
+    /// Reads a configuration file, which tells of itself that it is one.
+    pub fn parse_file(text: &str) -> Result<Self, ConfigError> {
+        const EXPECTED: [(&str, &str); 2] =
+            [("apiVersion", "kubeproxy.config.k8s.io/v1alpha1"), ("kind", "KubeProxyConfiguration")];
+        let fields = fields(text)?;
+        for (field, expected) in EXPECTED {
+            let found = fields.get(field).and_then(Value::as_str).unwrap_or_default();
+            if found != expected {
+                return Err(ConfigError::Syntax(format!("{field} is {found:?}, and not {expected:?}")));
+            }
+        }
+        Self::of(fields)
+    }
+
+    fn of(fields: Value) -> Result<Self, ConfigError> {
+        serde_path_to_error::deserialize(fields)
+            .map_err(|error| ConfigError::Syntax(format!("{}: {}", error.path(), error.inner())))
     }
 
     /// The mode.
@@ -266,6 +296,26 @@ fn mark(field: &'static str, bit: i64) -> Result<Mark, ConfigError> {
     let mark = u32::try_from(bit).ok().filter(|bit| *bit < 32).map(|bit| Mark(1 << bit));
     let reason = "must be within the range [0, 31]";
     mark.ok_or_else(|| ConfigError::Field { field, value: bit.to_string(), reason })
+}
+
+/// The fields of a text, without those that say null.
+fn fields(text: &str) -> Result<Value, ConfigError> {
+    let fields: Value =
+        serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+    // A text without a field is a configuration too.
+    Ok(if fields.is_null() { Value::Object(serde_json::Map::new()) } else { without_nulls(fields) })
+}
+
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let told = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(told.map(|(name, value)| (name, without_nulls(value))).collect())
+        }
+        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
+            other
+        }
+    }
 }
 
 fn interface(field: &'static str, name: &str) -> Result<Arc<str>, ConfigError> {

@@ -15,7 +15,9 @@ mod source;
 mod writer;
 
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
-pub use config::{Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfig, UserspaceConfig};
+pub use config::{
+    ClientConnection, Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfig, UserspaceConfig,
+};
 pub use modes::{ModeError, ProxyMode};
 pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};
 pub use relay::Balancer;

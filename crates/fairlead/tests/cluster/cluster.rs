@@ -166,9 +166,17 @@ impl Cluster {
 
     /// `fairlead proxy` on a node, without a mode.
     pub(crate) fn proxy_command(&self, node: &Node) -> Command {
+        let config = self.path("config.conf");
+        let kubeconfig = self.path("proxy.kubeconfig");
+        let text = format!(
+            "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+             clientConnection: {{kubeconfig: {}}}\nclusterCIDR: 10.244.0.0/16\nmode: \"\"\n\
+             iptables: {{masqueradeBit: null, localhostNodePorts: null}}\nnodePortAddresses: null\n",
+            kubeconfig.display()
+        );
+        fs::write(&config, text).expect("a written file");
         let mut proxy = Command::new(env!("CARGO_BIN_EXE_fairlead"));
-        proxy.args(["proxy", "--hostname-override", &node.name, "--kubeconfig"]);
-        proxy.arg(self.path("proxy.kubeconfig")).args(["--cluster-cidr", "10.244.0.0/16"]);
+        proxy.args(["proxy", "--hostname-override", &node.name, "--config"]).arg(config);
         proxy.env("XTABLES_LOCKFILE", self.path(&format!("{}.lock", node.name))).stdin(Stdio::null());
         proxy
     }

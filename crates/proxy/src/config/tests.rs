@@ -34,7 +34,8 @@ fn the_defaults_are_upstreams() {
 #[test]
 fn every_field_is_read_by_upstreams_name() {
     let config = parsed(
-        "hostnameOverride: Node-1
+        "clientConnection: {kubeconfig: /etc/kubeconfig}
+hostnameOverride: Node-1
 mode: iptables
 clusterCIDR: 10.0.0.0/8,fd00::/48
 detectLocalMode: BridgeInterface
@@ -45,6 +46,7 @@ nftables: {masqueradeBit: 16, masqueradeAll: true}
 portRange: 40000-41000",
     );
     let expected = Config {
+        client_connection: ClientConnection { kubeconfig: "/etc/kubeconfig".into() },
         hostname_override: "Node-1".into(),
         mode: "iptables".into(),
         cluster_cidr: "10.0.0.0/8,fd00::/48".into(),
@@ -223,4 +225,44 @@ fn without_an_override_the_node_has_the_hosts_name_in_lower_case() {
     let host = rustix::system::uname().nodename().to_string_lossy().trim().to_lowercase();
     assert_eq!(*node_name(""), *host);
     assert_eq!(*node_name("  "), *host);
+}
+
+/// As kubeadm writes it: most fields say that they say nothing.
+#[test]
+fn a_file_of_kubeadm_is_read() {
+    let config = Config::parse_file(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1
+bindAddress: 0.0.0.0
+clientConnection: {acceptContentTypes: \"\", burst: 0, kubeconfig: /var/lib/kube-proxy/kubeconfig.conf, qps: 0}
+clusterCIDR: 10.244.0.0/16
+conntrack: {maxPerCore: null, min: null}
+iptables: {localhostNodePorts: null, masqueradeAll: false, masqueradeBit: null, syncPeriod: 0s}
+kind: KubeProxyConfiguration
+nftables: {masqueradeAll: false, masqueradeBit: null}
+nodePortAddresses: null
+mode: \"\"
+",
+    );
+    let expected = Config {
+        client_connection: ClientConnection { kubeconfig: "/var/lib/kube-proxy/kubeconfig.conf".to_owned() },
+        cluster_cidr: "10.244.0.0/16".to_owned(),
+        ..Config::default()
+    };
+    assert_eq!(config, Ok(expected));
+}
+
+#[test]
+fn a_file_must_tell_what_it_is_and_where_it_is_wrong() {
+    let version = "apiVersion: kubeproxy.config.k8s.io/v1alpha1";
+    for (text, expected) in [
+        (String::new(), "apiVersion is \"\", and not \"kubeproxy.config.k8s.io/v1alpha1\""),
+        (format!("{version}\nkind: Pod"), "kind is \"Pod\", and not \"KubeProxyConfiguration\""),
+        (
+            format!("{version}\nkind: KubeProxyConfiguration\niptables: {{masqueradeBit: many}}"),
+            "iptables.masqueradeBit: invalid type: string \"many\", expected i64",
+        ),
+    ] {
+        let error = Config::parse_file(&text).expect_err("it is wrong").to_string();
+        assert_eq!(error, format!("KubeProxyConfiguration: {expected}"));
+    }
 }
