@@ -28,7 +28,7 @@ struct Finding {
 type Rule = fn(&Tree) -> Vec<Finding>;
 
 /// Every rule by name; `tests.rs` has an input for each that breaks it.
-const RULES: [(&str, Rule); 14] = [
+const RULES: [(&str, Rule); 15] = [
     ("pure rooms depend on nothing that acts", crates::pure_rooms),
     ("a room stays behind its door", crates::doors),
     ("the test kit stays out of programs", crates::test_kit),
@@ -43,6 +43,7 @@ const RULES: [(&str, Rule); 14] = [
     ("ARCHITECTURE.md is one page and true", documents::architecture),
     ("a decision record is short", documents::decisions),
     ("links lead somewhere", documents::links),
+    ("what shows a gotcha is there", documents::gotchas),
 ];
 
 /// The largest `pause` that we ship: one page.

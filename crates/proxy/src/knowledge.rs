@@ -151,3 +151,6 @@ fn bare_node(name: Arc<str>) -> Node {
         pod_ranges: Vec::new(),
     }
 }
+
+#[cfg(test)]
+mod tests;

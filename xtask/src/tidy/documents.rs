@@ -45,6 +45,30 @@ pub(super) fn links(tree: &Tree) -> Vec<Finding> {
     findings
 }
 
+/// What shows that something easily got wrong is right: scenarios by plain name, tests as `name()`.
+pub(super) fn gotchas(tree: &Tree) -> Vec<Finding> {
+    const GOTCHAS: &str = "docs/gotchas.md";
+    let Some(text) = tree.files.get(GOTCHAS) else { return Vec::new() };
+    let is_test = |name: &str| tree.files_of("rs").any(|(_, source)| source.contains(&format!("fn {name}(")));
+    let tests = between(text, "`", "()`").filter(|(_, name)| is_plain(name, '_') && !is_test(name));
+    let rows = (1..).zip(text.lines()).filter(|(_, line)| line.starts_with("| "));
+    let words = rows.flat_map(|(number, line)| {
+        let shown_by = line.trim_end_matches([' ', '|']).rsplit(" | ").next().unwrap_or_default();
+        shown_by.split([',', ';']).map(move |word| (number, word.trim()))
+    });
+    let is_scenario = |name: &str| tree.paths.contains(&format!("scenarios/{name}"));
+    let scenarios = words.filter(|(_, word)| word.contains('-') && is_plain(word, '-') && !is_scenario(word));
+    let gone = |(line, name)| Finding::new(GOTCHAS, line, format!("names `{name}`, which is gone"));
+    tests.chain(scenarios).map(gone).collect()
+}
+
+fn is_plain(word: &str, joint: char) -> bool {
+    word.chars().any(char::is_alphabetic)
+        && word
+            .chars()
+            .all(|letter| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == joint)
+}
+
 fn too_long(path: &str, text: &str, limit: usize) -> Option<Finding> {
     let lines = text.lines().count();
     (lines > limit).then(|| Finding::new(path, lines, format!("{lines} lines, above the limit of {limit}")))

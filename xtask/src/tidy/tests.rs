@@ -36,6 +36,7 @@ fn rows() -> Vec<Row> {
     let mut rows = crate_rows();
     rows.extend(source_rows());
     rows.extend(document_rows());
+    rows.extend(gotcha_rows());
     rows
 }
 
@@ -264,6 +265,28 @@ fn document_rows() -> Vec<Row> {
             ],
         ),
     ]
+}
+
+fn gotcha_rows() -> Vec<Row> {
+    let rule = "what shows a gotcha is there";
+    let shown = house(
+        "",
+        &[
+            ("scenarios/node-port/README.md", ""),
+            ("crates/a/src/tests.rs", "fn it_holds() {}\n"),
+            (
+                "docs/gotchas.md",
+                "| # | what | shown by |\n|---|---|---|\n\
+                 | 1 | well-known | node-port, `it_holds()`; *behaviour*: a-b c |\n\
+                 | 2 | less-known | node-ports, `it_fell()` |\n",
+            ),
+        ],
+    );
+    let found = &[
+        "docs/gotchas.md:4: names `it_fell`, which is gone",
+        "docs/gotchas.md:4: names `node-ports`, which is gone",
+    ];
+    vec![Row { rule, shown, found }]
 }
 
 /// A small house: who needs whom (`⇢` in tests only), and files. Packages whose names are rooms' are ours.

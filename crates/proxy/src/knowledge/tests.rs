@@ -1,0 +1,18 @@
+use crate::Config;
+
+use super::*;
+
+#[test]
+fn what_comes_before_the_first_lists_are_whole_is_kept_but_not_yet_served() {
+    let settings = Config::default().settings().expect("the defaults are sound");
+    let mut knowledge = Knowledge::new(settings, "node-1".into());
+    let batch = |events| Batch { events, reports: Vec::new() };
+    let early =
+        knowledge.take(batch(vec![Event::ServiceRanges(vec!["10.96.0.0/12".parse().expect("a range")])]));
+    assert_eq!((knowledge.listed(), early), (Listed::NotYet, Touched::everything()));
+    assert_eq!(knowledge.take(batch(vec![])), Touched::nothing());
+    assert_eq!(knowledge.listed(), Listed::NotYet);
+    let all = knowledge.take(batch(vec![Event::Listed]));
+    assert_eq!((knowledge.listed(), all), (Listed::Yes, Touched::everything()));
+    assert_eq!(knowledge.plan(&Touched::nothing(), Family::V4).node.service_ranges.len(), 1);
+}
