@@ -14,14 +14,16 @@ const PEERS: [(&str, &str); 3] = [
 ];
 
 /// Each with its reason.
-const PACKAGES: [(&str, &str); 8] = [
+const PACKAGES: [(&str, &str); 10] = [
     ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
     ("iproute2", "ip: the lab's namespaces and links"),
     ("iptables", "iptables-restore: the iptables mode on the real kernel"),
+    ("kmod", "modprobe: the second kernel's modules"),
     ("nftables", "nft: whether it lists and reloads what the nftables mode writes"),
     ("openssl", "the key that the API server of the cluster tests signs tokens with"),
     ("procps", "ps: what the demo shows of a pod"),
     ("strace", "pause's system calls, and how it takes their failures"),
+    ("user-mode-linux", "linux.uml: a second kernel that has IPVS"),
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
 ];
 

@@ -12,8 +12,8 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind as UsageError;
 use clap::{ArgAction, Args, Command};
 use proxy::{
-    Access, Balancer, ClientConnection, Config, DetectLocal, Input, IptablesConfig, NftablesConfig, Origin,
-    ProxyError, UserspaceConfig,
+    Access, Balancer, ClientConnection, Config, DetectLocal, Input, IptablesConfig, IpvsConfig,
+    NftablesConfig, Origin, ProxyError, UserspaceConfig,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -69,7 +69,7 @@ pub(crate) struct ProxyCommand {
     #[arg(long)]
     cleanup: bool,
 
-    /// The mode: iptables, nftables or userspace. Blank means iptables.
+    /// The mode: iptables, ipvs, nftables or userspace. Blank means iptables.
     #[arg(long, value_name = "MODE", default_value = "", hide_default_value = true)]
     proxy_mode: String,
 
@@ -111,6 +111,53 @@ pub(crate) struct ProxyCommand {
           default_value_t = true, default_missing_value = "true")]
     iptables_localhost_nodeports: bool,
 
+    /// Who chooses the endpoint in the ipvs mode: rr, lc, sh, mh, … Blank means rr.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    ipvs_scheduler: String,
+
+    /// Ranges whose virtual servers are not ours: they are never changed or removed.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    ipvs_exclude_cidrs: Vec<String>,
+
+    /// Answer ARP for cluster IPs on no link; a load balancer in the cluster may need it.
+    #[arg(long, value_name = "BOOL", action = ArgAction::Set, num_args = 0..=1, require_equals = true,
+          default_value_t = false, default_missing_value = "true")]
+    ipvs_strict_arp: bool,
+
+    /// How long the ipvs mode remembers a silent TCP connection, such as 15m; 0 for the kernel's own.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    ipvs_tcp_timeout: String,
+
+    /// The same for one that is being closed.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    ipvs_tcpfin_timeout: String,
+
+    /// The same for UDP.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
+    ipvs_udp_timeout: String,
+
+    /// In the ipvs mode, send traffic with a Local policy to any endpoint where none is here, as kube-proxy does.
+    #[arg(long)]
+    ipvs_local_fallback: bool,
+
     /// Ports of the userspace mode's listeners, as 40000-41000 or 40000+1000; the kernel's choice if left out.
     #[arg(long, value_name = "RANGE", default_value = "", hide_default_value = true)]
     proxy_port_range: String,
@@ -123,7 +170,7 @@ pub(crate) struct ProxyCommand {
     #[arg(long, value_name = "NAME", value_parser = balancer(), default_value = "round-robin")]
     userspace_balancer: String,
 
-    /// How long the userspace mode lets connections to an endpoint live on that has gone.
+    /// How long connections to an endpoint may live on that has gone, in the userspace and ipvs modes.
     #[arg(long, value_name = "TIME", value_parser = duration::parse, default_value = "15m")]
     drain_timeout: Duration,
 
@@ -144,7 +191,7 @@ impl ProxyCommand {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         logging::start(self.logging_format, self.v);
         if self.cleanup {
-            return Ok(proxy::clean_up()?);
+            return Ok(proxy::clean_up(&self.effective_config()?)?);
         }
         let config = self.effective_config()?;
         let input = Input { origin: self.origin(&config), config };
@@ -203,6 +250,7 @@ impl ProxyCommand {
             hostname_override: first(flags.hostname_override, file.hostname_override),
             port_range: first(flags.port_range, file.port_range),
             userspace: flags.userspace,
+            ipvs: IpvsConfig { local_fallback: flags.ipvs.local_fallback, ..file.ipvs },
             ..file
         })
     }
@@ -230,6 +278,15 @@ impl ProxyCommand {
                 udp_timeout: self.udp_timeout,
                 drain_timeout: self.drain_timeout,
                 shutdown_grace: self.shutdown_grace,
+            },
+            ipvs: IpvsConfig {
+                scheduler: self.ipvs_scheduler.clone(),
+                exclude_cidrs: self.ipvs_exclude_cidrs.clone(),
+                strict_arp: self.ipvs_strict_arp,
+                tcp_timeout: self.ipvs_tcp_timeout.clone(),
+                tcp_fin_timeout: self.ipvs_tcpfin_timeout.clone(),
+                udp_timeout: self.ipvs_udp_timeout.clone(),
+                local_fallback: self.ipvs_local_fallback,
             },
             nftables: NftablesConfig { masquerade_all: self.masquerade_all, ..NftablesConfig::default() },
         }

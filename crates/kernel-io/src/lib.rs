@@ -8,12 +8,15 @@
 
 pub mod cgroup;
 pub mod datagrams;
+pub mod ipset;
+pub mod ipvs;
 pub mod link;
 pub mod listeners;
 pub mod namespaces;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+mod pipeline;
 pub mod process;
 pub mod socket_mark;
 mod sum;

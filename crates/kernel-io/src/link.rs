@@ -15,12 +15,14 @@
 //! # Ok(()) }
 //! ```
 
+mod device;
 mod door;
 mod handle;
 mod news;
 mod route;
 mod wire;
 
+pub use device::Device;
 pub use door::{Links, VethEnd};
 pub use handle::Link;
 pub use news::AddressNews;

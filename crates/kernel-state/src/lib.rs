@@ -7,6 +7,9 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display, Formatter, Write};
 
+pub mod ipset;
+pub mod ipvs;
+pub mod links;
 pub mod listeners;
 pub mod nft;
 mod sum;
@@ -97,6 +100,11 @@ impl<O: Objects> State<O> {
     /// All objects, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&O::Key, &O::Value)> {
         self.0.iter()
+    }
+
+    /// The objects from a name on, sorted by name.
+    pub fn iter_from(&self, first: &O::Key) -> impl Iterator<Item = (&O::Key, &O::Value)> {
+        self.0.range(first..)
     }
 
     /// How many objects there are.

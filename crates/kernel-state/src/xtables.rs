@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::ipset::SetName;
 use crate::listeners;
 use crate::{Change, Objects, State};
 
@@ -136,12 +137,23 @@ pub enum Match {
     Probability(Probability),
     /// `-m recent --rcheck --seconds --reap`: whether the source is on a list, and was put there lately.
     RecentlySeen(Box<ChainName>, u32),
+    /// `-m set --match-set`: whether the packet is in a set, by these parts of it.
+    Set(SetName, Box<[Direction]>),
     /// `-m recent --set`: puts the source on a list; always holds.
     SetSeen(Box<ChainName>),
     /// `-d` and `--dport` together: sent to one of our listeners, by its name.
     Listener(listeners::Key),
     /// Anything else, in iptables' own words.
     Other(Arc<str>),
+}
+
+/// Which end of a packet is looked up in a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Direction {
+    /// `src`
+    Source,
+    /// `dst`
+    Destination,
 }
 
 /// A set of connection states.
@@ -325,6 +337,7 @@ impl Match {
             | Self::RecentlySeen(..)
             | Self::SetSeen(_)
             | Self::Listener(_)
+            | Self::Set(..)
             | Self::Other(_) => 4,
         }
     }

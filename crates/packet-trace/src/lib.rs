@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use service_plan::Protocol;
 use thiserror::Error;
 
+pub mod ipvs;
 pub mod nft;
 pub mod plan;
 mod ways;

@@ -18,23 +18,26 @@ use crate::ways::{Arrived, joined};
 use crate::{Host, Next, Outcome, Packet, Puzzle, SeenAs, Sender};
 
 mod conditions;
+mod sets;
 
 use conditions::{Holds, holds};
+pub(crate) use sets::Sets;
 
 /// The rules of one IP family.
 #[derive(Debug)]
 pub struct RuleReader<'a> {
     chains: BTreeMap<(Table, ChainName), Vec<&'a Rule>>,
     listeners: BTreeMap<&'a listeners::Key, &'a Listener>,
+    sets: Sets,
     host: &'a Host,
 }
 
 /// A packet on its way.
 #[derive(Clone, Debug)]
-struct Walk<'a> {
+pub(crate) struct Walk<'a> {
     source: IpAddr,
-    destination: SocketAddr,
-    protocol: Protocol,
+    pub(crate) destination: SocketAddr,
+    pub(crate) protocol: Protocol,
     interface: Option<&'a str>,
     mark: u32,
     /// It was redirected to this one.
@@ -49,9 +52,16 @@ struct Walk<'a> {
     share: f64,
 }
 
+impl Walk<'_> {
+    /// The same packet after its destination was rewritten.
+    pub(crate) fn forwarded_to(&self, destination: SocketAddr) -> Self {
+        Self { destination, forwarded: true, ..self.clone() }
+    }
+}
+
 /// Where a step of a walk ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     /// Behind a rule; the next one follows.
     OfRule,
     /// Behind a chain; the chain that jumped to it goes on.
@@ -61,7 +71,7 @@ enum End {
     Rejected,
 }
 
-type Ways<'a> = Vec<(Walk<'a>, End)>;
+pub(crate) type Ways<'a> = Vec<(Walk<'a>, End)>;
 
 /// No table of ours is deeper, and none branches more often.
 const DEEPEST: usize = 16;
@@ -74,13 +84,19 @@ impl<'a> RuleReader<'a> {
         for (key, rules) in state.iter() {
             chains.entry((key.table, key.chain)).or_default().extend(rules.iter());
         }
-        Self { chains, listeners: BTreeMap::new(), host }
+        Self { chains, listeners: BTreeMap::new(), sets: Sets::default(), host }
     }
 
     /// Reads also where listeners lead that rules name.
     #[must_use]
     pub fn with_listeners(mut self, state: &'a ListenersState) -> Self {
         self.listeners.extend(state.iter());
+        self
+    }
+
+    /// Reads also the sets that rules match against.
+    pub(crate) fn with_sets(mut self, sets: Sets) -> Self {
+        self.sets = sets;
         self
     }
 
@@ -101,9 +117,9 @@ impl<'a> RuleReader<'a> {
         Ok(shares)
     }
 
-    /// All ways that the packet may go.
-    fn ways(&self, packet: &Packet) -> Result<Ways<'a>, Puzzle> {
-        let walk = Walk {
+    /// The packet before any rule has seen it.
+    pub(crate) fn start(&self, packet: &Packet) -> Walk<'a> {
+        Walk {
             source: packet.from.ip(),
             destination: packet.to,
             protocol: protocol(packet.protocol),
@@ -115,7 +131,12 @@ impl<'a> RuleReader<'a> {
             asked: BTreeSet::new(),
             noted: BTreeSet::new(),
             share: 1.0,
-        };
+        }
+    }
+
+    /// All ways that the packet may go.
+    fn ways(&self, packet: &Packet) -> Result<Ways<'a>, Puzzle> {
+        let walk = self.start(packet);
         let is_node = matches!(packet.from, Sender::Node(_));
         let entrance = if is_node { "OUTPUT" } else { "PREROUTING" };
         let ways = self.hook(Table::Nat, entrance, vec![(walk, End::Accepted)])?;
@@ -137,7 +158,7 @@ impl<'a> RuleReader<'a> {
     }
 
     /// What is left of the ways after a hook: those that ended before it are as they were.
-    fn hook(&self, table: Table, chain: &str, ways: Ways<'a>) -> Result<Ways<'a>, Puzzle> {
+    pub(crate) fn hook(&self, table: Table, chain: &str, ways: Ways<'a>) -> Result<Ways<'a>, Puzzle> {
         let name = ChainName::new(chain).ok_or_else(|| Puzzle::Endless(chain.to_owned()))?;
         let mut after = Vec::new();
         for (mut walk, end) in ways {
@@ -190,7 +211,7 @@ impl<'a> RuleReader<'a> {
 
     /// The walk that meets a rule's conditions, and the one that does not.
     fn split(&self, walk: Walk<'a>, rule: &Rule) -> Result<(Option<Walk<'a>>, Option<Walk<'a>>), Puzzle> {
-        Ok(match holds(rule, &walk, self.host)? {
+        Ok(match holds(rule, &walk, self.host, &self.sets)? {
             Holds::Yes(walk) => (Some(walk), None),
             Holds::No => (None, Some(walk)),
             Holds::Maybe { met, missed } => (Some(met), Some(missed)),
@@ -270,7 +291,7 @@ impl<'a> RuleReader<'a> {
 }
 
 /// What a walk came to that ended at no listener.
-fn outcome(walk: &Walk<'_>, end: End) -> Result<Outcome, Puzzle> {
+pub(crate) fn outcome(walk: &Walk<'_>, end: End) -> Result<Outcome, Puzzle> {
     match end {
         End::Dropped => Ok(Outcome::Dropped),
         End::Rejected => Ok(Outcome::Rejected),

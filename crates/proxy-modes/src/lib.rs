@@ -7,11 +7,13 @@ use kernel_state::{Objects, State};
 use service_plan::{NodePlan, ServicePlan};
 
 mod iptables;
+mod ipvs;
 mod names;
 mod nftables;
 mod userspace;
 
 pub use iptables::{InvalidPackets, Iptables};
+pub use ipvs::{DEVICE as IPVS_DEVICE, Ipvs, IpvsObjects, LocalFallback};
 pub use nftables::Nftables;
 pub use userspace::Userspace;
 

@@ -12,6 +12,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::config::{Config, ConfigError};
+use crate::ipvs::IpvsSettings;
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
 use crate::relaying::{self, Relaying};
@@ -65,9 +66,9 @@ pub enum ProxyError {
 /// Prints the whole wanted state of both families. Touches nothing, and needs no privilege.
 pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError> {
     let mut knowledge = read_whole(input)?;
-    let mode = input.config.mode()?;
+    let (mode, ipvs) = (input.config.mode()?, input.config.ipvs_settings()?);
     for family in Family::BOTH {
-        modes::print(mode, &knowledge.plan(&Touched::everything(), family), out)?;
+        modes::print(mode, &knowledge.plan(&Touched::everything(), family), &ipvs, out)?;
     }
     Ok(())
 }
@@ -75,7 +76,7 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 /// Brings the kernel to the plan, and ends.
 pub fn once(input: &Input) -> Result<(), ProxyError> {
     let mut knowledge = read_whole(input)?;
-    let mode = input.config.mode()?;
+    let (mode, ipvs) = (input.config.mode()?, input.config.ipvs_settings()?);
     if mode == ProxyMode::Userspace {
         return Err(ProxyError::OnceUserspace);
     }
@@ -85,19 +86,20 @@ pub fn once(input: &Input) -> Result<(), ProxyError> {
     }
     write_all(opened.families)?;
     // Only now, so that there is no moment without rules.
-    write_all(modes::cleaners_of_others(mode)?)
+    write_all(modes::cleaners_of_others(mode, &ipvs)?)
 }
 
 /// Removes all that this proxy or a kube-proxy left, and nothing else.
-pub fn clean_up() -> Result<(), ProxyError> {
-    ProxyMode::ALL.into_iter().try_for_each(|mode| write_all(modes::cleaners(mode)?))
+pub fn clean_up(config: &Config) -> Result<(), ProxyError> {
+    let ipvs = config.ipvs_settings()?;
+    ProxyMode::ALL.into_iter().try_for_each(|mode| write_all(modes::cleaners(mode, &ipvs)?))
 }
 
 /// Keeps the kernel at the plan until told to stop. The rules stay.
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (mut knowledge, mut source) = open_source(input)?;
     knowledge.take(source.first());
-    let mode = input.config.mode()?;
+    let (mode, ipvs) = (input.config.mode()?, input.config.ipvs_settings()?);
     let Opened { families, relay } = open(input, mode, &knowledge)?;
     let (sender, messages) = mpsc::channel();
     follow_addresses(sender.clone())?;
@@ -106,7 +108,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     thread::scope(|scope| {
         let mut writers = Vec::new();
         for (family, reconciler) in families {
-            writers.push((family, start_writer(scope, mode, family, reconciler)?));
+            writers.push((family, start_writer(scope, mode, family, reconciler, ipvs.clone())?));
         }
         if knowledge.listed() == Listed::Yes {
             send_plans(mode, &mut knowledge, &Touched::everything(), &writers);
@@ -171,7 +173,8 @@ fn follow_addresses(out: Sender<Message>) -> Result<(), ProxyError> {
 
 fn open(input: &Input, mode: ProxyMode, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
     let relaying = Relaying::new(&input.config, |family| knowledge.node_ip(family))?;
-    Ok(modes::open(mode, knowledge.localhost_node_ports(), &relaying)?)
+    let ipvs = input.config.ipvs_settings()?;
+    Ok(modes::open(mode, knowledge.localhost_node_ports(), &relaying, &ipvs)?)
 }
 
 fn send_plans(
@@ -197,18 +200,20 @@ fn start_writer<'scope>(
     mode: ProxyMode,
     family: Family,
     mut reconciler: Box<dyn Reconcile>,
+    ipvs: IpvsSettings,
 ) -> Result<Sender<Plan>, io::Error> {
     let (sender, plans) = mpsc::channel();
     let work = move || {
-        writer::write_plans(family, &mut *reconciler, &plans, mode.pace(), || remove_others(mode, family));
+        let settled = || remove_others(mode, family, &ipvs);
+        writer::write_plans(family, &mut *reconciler, &plans, mode.pace(), settled);
     };
     thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
     Ok(sender)
 }
 
 /// Removes what another mode left. Whatever cannot be removed now goes with `--cleanup`.
-fn remove_others(mode: ProxyMode, family: Family) {
-    match modes::cleaners_of_others(mode) {
+fn remove_others(mode: ProxyMode, family: Family, ipvs: &IpvsSettings) {
+    match modes::cleaners_of_others(mode, ipvs) {
         Ok(cleaners) => {
             for (_, mut cleaner) in cleaners.into_iter().filter(|(of, _)| *of == family) {
                 writer::write(family, &mut *cleaner, Cause::Plan);

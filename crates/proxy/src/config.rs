@@ -4,13 +4,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use kernel_io::ipvs::Timeouts;
+use kernel_state::ipvs::Scheduler;
+use proxy_modes::LocalFallback;
 use relay::{Balancer, PortRange};
 use serde::Deserialize;
 use serde_json::Value;
 use service_plan::{LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, NodePortSetting, Settings};
 use thiserror::Error;
 
+use crate::ipvs::{IpvsSettings, StrictArp};
 use crate::modes::ProxyMode;
+
+mod duration;
+
+use duration::Signed;
 
 /// A configuration, with upstream's field names and defaults.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
@@ -35,6 +43,8 @@ pub struct Config {
     pub iptables: IptablesConfig,
     /// nftables
     pub nftables: NftablesConfig,
+    /// ipvs
+    pub ipvs: IpvsConfig,
     /// portRange: the ports of the userspace mode's listeners, which upstream has given up
     pub port_range: String,
     /// What upstream's configuration has no fields for.
@@ -93,6 +103,29 @@ pub struct UserspaceConfig {
     pub drain_timeout: Duration,
     /// How long connections may live on when the proxy is told to stop.
     pub shutdown_grace: Duration,
+}
+
+/// The ipvs block, and our own flags of that mode.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct IpvsConfig {
+    /// scheduler; empty for rr
+    pub scheduler: String,
+    /// excludeCIDRs
+    #[serde(rename = "excludeCIDRs")]
+    pub exclude_cidrs: Vec<String>,
+    /// strictARP
+    #[serde(rename = "strictARP")]
+    pub strict_arp: bool,
+    /// tcpTimeout; empty or 0 for the kernel's own
+    pub tcp_timeout: String,
+    /// tcpFinTimeout, likewise
+    pub tcp_fin_timeout: String,
+    /// udpTimeout, likewise
+    pub udp_timeout: String,
+    /// `--ipvs-local-fallback`
+    #[serde(skip)]
+    pub local_fallback: bool,
 }
 
 /// A configuration that cannot be used; names the field.
@@ -167,12 +200,47 @@ impl Config {
             "" | "iptables" => Ok(ProxyMode::Iptables),
             "nftables" => Ok(ProxyMode::Nftables),
             "userspace" => Ok(ProxyMode::Userspace),
+            "ipvs" => Ok(ProxyMode::Ipvs),
             other => Err(ConfigError::Field {
                 field: "Mode.ProxyMode",
                 value: other.to_owned(),
-                reason: "must be iptables, nftables, userspace or blank; the other modes are not built yet",
+                reason: "must be iptables, ipvs, nftables, userspace or blank",
             }),
         }
+    }
+
+    /// What the ipvs mode is told, checked.
+    pub fn ipvs_settings(&self) -> Result<IpvsSettings, ConfigError> {
+        let scheduler = if self.ipvs.scheduler.is_empty() { "rr" } else { &self.ipvs.scheduler };
+        let error =
+            |field, value: &str, reason| ConfigError::Field { field, value: value.to_owned(), reason };
+        let timeout =
+            |field, value: &str| timeout(field, value).map(|time| time.filter(|time| !time.is_zero()));
+        let excluded = self.ipvs.exclude_cidrs.iter().map(|text| {
+            let field = "KubeProxyIPVSConfiguration.ExcludeCidrs";
+            text.parse::<IpNet>()
+                .map(|range| range.trunc())
+                .map_err(|_| error(field, text, "must be a valid CIDR"))
+        });
+        Ok(IpvsSettings {
+            scheduler: Scheduler::new(scheduler).ok_or_else(|| {
+                let field = "KubeProxyIPVSConfiguration.Scheduler";
+                error(field, scheduler, "must be the name of a scheduler, such as rr, lc, sh or mh")
+            })?,
+            excluded: excluded.collect::<Result<_, _>>()?,
+            strict_arp: if self.ipvs.strict_arp { StrictArp::Yes } else { StrictArp::No },
+            timeouts: Timeouts {
+                tcp: timeout("KubeProxyIPVSConfiguration.TCPTimeout", &self.ipvs.tcp_timeout)?,
+                tcp_fin: timeout("KubeProxyIPVSConfiguration.TCPFinTimeout", &self.ipvs.tcp_fin_timeout)?,
+                udp: timeout("KubeProxyIPVSConfiguration.UDPTimeout", &self.ipvs.udp_timeout)?,
+            },
+            drain_limit: self.userspace.drain_timeout,
+            local_fallback: if self.ipvs.local_fallback {
+                LocalFallback::Cluster
+            } else {
+                LocalFallback::Drop
+            },
+        })
     }
 
     /// The configuration, checked and in the plan's terms.
@@ -181,6 +249,11 @@ impl Config {
         let (mark, masquerade_all, localhost) = match self.mode()? {
             ProxyMode::Iptables | ProxyMode::Userspace => {
                 (mark, self.iptables.masquerade_all, self.iptables.localhost_node_ports)
+            }
+            // Its mark and masqueradeAll are those of the iptables block, as upstream has it.
+            ProxyMode::Ipvs => {
+                self.ipvs_settings()?;
+                (mark, self.iptables.masquerade_all, false)
             }
             // It never serves node ports on localhost, whatever the iptables block says.
             ProxyMode::Nftables => {
@@ -315,6 +388,17 @@ fn without_nulls(value: Value) -> Value {
         other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
             other
         }
+    }
+}
+
+/// A duration that is not negative; nothing if none is given.
+fn timeout(field: &'static str, value: &str) -> Result<Option<Duration>, ConfigError> {
+    let error = |reason| ConfigError::Field { field, value: value.to_owned(), reason };
+    match duration::parse(value) {
+        _ if value.is_empty() => Ok(None),
+        Some(Signed::NotNegative(time)) => Ok(Some(time)),
+        Some(Signed::Negative) => Err(error("must be greater than or equal to 0")),
+        None => Err(error("must be a duration, such as 30s or 15m")),
     }
 }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kernel_io::link::{AddressScope, Links};
+use proxy_modes::IPVS_DEVICE;
 use service_plan::{
     FactChange, Facts, Family, LocalhostNodePorts, Node, Plan, Problem, ServiceName, Settings, Touched, plan,
 };
@@ -132,6 +133,8 @@ fn bare_node(name: Arc<str>) -> Node {
         warn!(%error, "this node's addresses are not known");
         Vec::new()
     });
+    // These are ours to give; the node has them by our doing alone.
+    let addresses: Vec<_> = addresses.into_iter().filter(|address| address.link != IPVS_DEVICE).collect();
     let reachable: Vec<IpAddr> = addresses
         .iter()
         .filter(|address| address.scope == AddressScope::Global)

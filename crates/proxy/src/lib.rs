@@ -7,6 +7,7 @@
 
 mod conductor;
 mod config;
+pub mod ipvs;
 mod knowledge;
 mod modes;
 mod reconciler;
@@ -16,7 +17,8 @@ mod writer;
 
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
 pub use config::{
-    ClientConnection, Config, ConfigError, DetectLocal, IptablesConfig, NftablesConfig, UserspaceConfig,
+    ClientConnection, Config, ConfigError, DetectLocal, IptablesConfig, IpvsConfig, NftablesConfig,
+    UserspaceConfig,
 };
 pub use modes::{ModeError, ProxyMode};
 pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};

@@ -12,12 +12,13 @@ use kernel_io::{SumTarget, nft, sysctl};
 use kernel_state::Retried;
 use kernel_state::nft::Family as NftFamily;
 use kernel_state::xtables::{GuardedChain, Layout};
-use proxy_modes::{InvalidPackets, Iptables, Mode, Nftables, Userspace};
+use proxy_modes::{InvalidPackets, Iptables, Ipvs, Mode, Nftables, Userspace};
 use relay::Relay;
 use service_plan::{Family, LocalhostNodePorts, Plan};
 use thiserror::Error;
 use tracing::{debug, warn};
 
+use crate::ipvs::{self, BareObjects, IpvsError, IpvsSettings, Nothing};
 use crate::reconciler::{Pass, Reconciler, Sighting};
 use crate::relaying::Relaying;
 
@@ -30,18 +31,20 @@ pub enum ProxyMode {
     Nftables,
     /// A process that relays every byte.
     Userspace,
+    /// Virtual servers of the kernel's own load balancer.
+    Ipvs,
 }
 
 impl ProxyMode {
     /// All of them.
-    pub(crate) const ALL: [Self; 3] = [Self::Nftables, Self::Iptables, Self::Userspace];
+    pub(crate) const ALL: [Self; 4] = [Self::Nftables, Self::Ipvs, Self::Iptables, Self::Userspace];
 
     /// How long the next write waits after a write, so that changes of a burst are written together: iptables pays
     /// for each write what reading its tables costs.
     pub(crate) fn pace(self) -> Duration {
         match self {
             Self::Iptables | Self::Userspace => Duration::from_millis(100),
-            Self::Nftables => Duration::ZERO,
+            Self::Nftables | Self::Ipvs => Duration::ZERO,
         }
     }
 }
@@ -58,6 +61,9 @@ pub enum ModeError {
     /// The threads that relay.
     #[error("cannot start the relay: {0}")]
     Relay(io::Error),
+    /// The kernel's IPVS, and what the mode needs around it.
+    #[error(transparent)]
+    Ipvs(#[from] IpvsError),
 }
 
 /// A reconciler, whatever its mode and target.
@@ -91,10 +97,15 @@ pub(crate) fn open(
     mode: ProxyMode,
     localhost: LocalhostNodePorts,
     relaying: &Relaying,
+    ipvs: &IpvsSettings,
 ) -> Result<Opened, ModeError> {
     let families = match mode {
         ProxyMode::Iptables => open_iptables(localhost)?,
         ProxyMode::Nftables => open_nftables()?,
+        ProxyMode::Ipvs => {
+            ipvs::prepare(ipvs)?;
+            open_ipvs(ipvs)?
+        }
         ProxyMode::Userspace => {
             let (families, relay) = open_userspace(relaying)?;
             return Ok(Opened { families, relay: Some(relay) });
@@ -105,9 +116,11 @@ pub(crate) fn open(
 
 /// One for every family and whatever else a mode writes to, with nothing wanted: what they write removes all that
 /// the mode left, ours or kube-proxy's.
-pub(crate) fn cleaners(mode: ProxyMode) -> Result<Families, ModeError> {
+pub(crate) fn cleaners(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families, ModeError> {
     match mode {
         ProxyMode::Iptables => open_iptables(LocalhostNodePorts::Ignore),
+        ProxyMode::Ipvs if ipvs::is_loaded() => open_ipvs(ipvs),
+        ProxyMode::Ipvs => Ok(Families::new()),
         ProxyMode::Nftables => {
             let mut cleaners = open_nftables()?;
             for family in cleaners.iter().map(|(family, _)| *family).collect::<Vec<_>>() {
@@ -122,11 +135,20 @@ pub(crate) fn cleaners(mode: ProxyMode) -> Result<Families, ModeError> {
 }
 
 /// The cleaners of a mode that another one follows on. What is not installed here can have left nothing here.
-pub(crate) fn cleaners_of_others(mode: ProxyMode) -> Result<Families, ModeError> {
+pub(crate) fn cleaners_of_others(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families, ModeError> {
     let mut all = Families::new();
     for other in ProxyMode::ALL.into_iter().filter(|other| *other != mode) {
-        match cleaners(other) {
+        let cleaners = match (mode, other) {
+            // They keep rules in the same chains: the one that follows has removed those of the other already.
+            (ProxyMode::Ipvs, ProxyMode::Iptables) => Ok(Families::new()),
+            (ProxyMode::Iptables, ProxyMode::Ipvs) => bare_ipvs_cleaners(ipvs),
+            _ => cleaners(other, ipvs),
+        };
+        match cleaners {
             Ok(cleaners) => all.extend(cleaners),
+            Err(ModeError::Ipvs(error)) if error.is_absence() => {
+                debug!(%error, "nothing of that mode is looked for");
+            }
             Err(
                 error @ (ModeError::Xtables(OpenError::Missing { .. })
                 | ModeError::Nft(nft::OpenError::Missing(_))),
@@ -140,7 +162,12 @@ pub(crate) fn cleaners_of_others(mode: ProxyMode) -> Result<Families, ModeError>
 }
 
 /// Prints all that a mode wants for a plan of everything.
-pub(crate) fn print(mode: ProxyMode, plan: &Plan, out: &mut dyn io::Write) -> io::Result<()> {
+pub(crate) fn print(
+    mode: ProxyMode,
+    plan: &Plan,
+    ipvs: &IpvsSettings,
+    out: &mut dyn io::Write,
+) -> io::Result<()> {
     match mode {
         ProxyMode::Iptables => {
             write!(out, "# {}\n{}", tool(plan.node.family).name(), whole_state(&iptables_mode(), plan))
@@ -154,6 +181,9 @@ pub(crate) fn print(mode: ProxyMode, plan: &Plan, out: &mut dyn io::Write) -> io
                 plan.node.family,
                 tool(plan.node.family).name()
             )
+        }
+        ProxyMode::Ipvs => {
+            write!(out, "# {}\n{}", plan.node.family, whole_state(&ipvs_mode(ipvs), plan))
         }
     }
 }
@@ -188,6 +218,25 @@ fn open_xtables(mode: Iptables, layout: &Layout) -> Result<Families, ModeError> 
         let target = Xtables::open(tool(family), layout.clone())?;
         Ok(Box::new(Reconciler::new(mode, target)))
     })
+}
+
+fn open_ipvs(settings: &IpvsSettings) -> Result<Families, ModeError> {
+    let open = |family| -> Result<Box<dyn Reconcile>, ModeError> {
+        Ok(Box::new(Reconciler::new(ipvs_mode(settings), ipvs::target(family, settings)?)))
+    };
+    of_both_families(open)
+}
+
+/// Those that remove what the mode left beside its rules.
+fn bare_ipvs_cleaners(settings: &IpvsSettings) -> Result<Families, ModeError> {
+    if !ipvs::is_loaded() {
+        return Ok(Families::new());
+    }
+    let open = |family| -> Result<Box<dyn Reconcile>, ModeError> {
+        let target = ipvs::bare_target(family, settings)?;
+        Ok(Box::new(Reconciler::new(Nothing::<BareObjects>::new(), target)))
+    };
+    of_both_families(open)
 }
 
 /// IPv4, and IPv6 where the node has it and it can be opened.
@@ -239,6 +288,10 @@ fn open_nftables() -> Result<Families, ModeError> {
         Some(Err(error)) => warn!(%error, "IPv6 is not served"),
     }
     Ok(families)
+}
+
+fn ipvs_mode(settings: &IpvsSettings) -> Ipvs {
+    Ipvs { scheduler: settings.scheduler, local_fallback: settings.local_fallback }
 }
 
 fn nft_family(family: Family) -> NftFamily {

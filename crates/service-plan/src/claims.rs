@@ -38,6 +38,7 @@ impl Claims {
         after: Option<&Service>,
     ) -> BTreeSet<ServiceName> {
         let mut touched = BTreeSet::new();
+        let mut contested_ports = Vec::new();
         let old = before.map(claims).unwrap_or_default();
         let new = after.map(claims).unwrap_or_default();
         for claim in old.union(&new) {
@@ -50,14 +51,31 @@ impl Claims {
                 claimants.insert((age(service), name.clone()));
             }
             if claimants.first().map(|(_, name)| name) != owner.as_ref() {
+                contested_ports.extend(claim.as_node_port());
                 touched.extend(claimants.iter().map(|(_, claimant)| claimant.clone()).chain(owner));
             }
             if claimants.is_empty() {
                 self.0.remove(claim);
             }
         }
+        // An address of the node that is named goes before a node port there.
+        for port in contested_ports {
+            touched.extend(self.owner(&port).cloned());
+        }
         touched.remove(name);
         touched
+    }
+}
+
+impl Claim {
+    /// The node port of the same number.
+    fn as_node_port(self) -> Option<Self> {
+        match self {
+            Self::Address(_, port, protocol) => {
+                NodePort::new(port.get()).map(|port| Self::NodePort(port, protocol))
+            }
+            Self::NodePort(..) => None,
+        }
     }
 }
 

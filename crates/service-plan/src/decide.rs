@@ -15,7 +15,7 @@ use crate::facts::{
     Facts, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll, NodePortSetting, Policy, Scope, Service,
     ServiceKind, ServicePort, Touched,
 };
-use crate::names::{Family, ServiceName, ServicePortName};
+use crate::names::{Family, Port, ServiceName, ServicePortName};
 use crate::plan::{
     Address, Entrance, HealthCheck, LocalPods, Masquerade, NodePlan, NodePortAddresses, Plan, PoolName,
     Problem, ServicePlan, Source, Verdict,
@@ -53,6 +53,7 @@ fn node_plan(facts: &Facts, family: Family) -> NodePlan {
         local_pods,
         masquerade_all: settings.masquerade_all,
         mark: settings.mark,
+        addresses: node_addresses(facts, family),
         node_ports: node_port_addresses(facts, family),
         localhost_node_ports: localhost_node_ports(facts, family),
         endpoint_comments: facts.endpoint_comments(),
@@ -63,6 +64,14 @@ fn node_plan(facts: &Facts, family: Family) -> NodePlan {
             .filter(|range| family.has(&range.addr()))
             .collect(),
     }
+}
+
+fn node_addresses(facts: &Facts, family: Family) -> Vec<IpAddr> {
+    let of_one_link = |ip: &IpAddr| matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let all = facts.node.interface_addresses.iter().copied();
+    let own: BTreeSet<IpAddr> =
+        all.filter(|ip| family.has(ip) && !ip.is_loopback() && !of_one_link(ip)).collect();
+    own.into_iter().collect()
 }
 
 fn node_port_addresses(facts: &Facts, family: Family) -> NodePortAddresses {
@@ -149,6 +158,7 @@ impl Context<'_> {
             local: selection.local,
             affinity: self.service.affinity,
             entrances,
+            named_on_node: self.named_on_node(port),
             health_check: self.health_check(),
         }
     }
@@ -197,6 +207,13 @@ impl Context<'_> {
         }
         taken.extend(own);
         owned
+    }
+
+    fn named_on_node(&self, port: &ServicePort) -> Vec<IpAddr> {
+        let Some(number) = port.node_port.and_then(|port| Port::new(port.get())) else { return Vec::new() };
+        let is_named =
+            |ip: &IpAddr| self.facts.claims.owner(&Claim::Address(*ip, number, port.protocol)).is_some();
+        self.node.addresses.iter().copied().filter(is_named).collect()
     }
 
     fn is_external(&self, port: &ServicePort) -> bool {

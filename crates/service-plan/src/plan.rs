@@ -30,6 +30,8 @@ pub struct NodePlan {
     pub masquerade_all: MasqueradeAll,
     /// The mark that asks for masquerade.
     pub mark: Mark,
+    /// Its interfaces' own addresses of this family, sorted; without loopback and those of one link alone.
+    pub addresses: Vec<IpAddr>,
     /// Where node ports are served.
     pub node_ports: NodePortAddresses,
     /// Whether node ports are served on localhost too, by the modes that can.
@@ -82,6 +84,8 @@ pub struct ServicePlan {
     pub affinity: Option<Seconds>,
     /// The addresses at which it can be reached.
     pub entrances: Vec<Entrance>,
+    /// The node's addresses on which some Service names this port as its own, so that it is no node port there.
+    pub named_on_node: Vec<IpAddr>,
     /// What a load balancer may ask of this node about the Service.
     pub health_check: Option<HealthCheck>,
 }

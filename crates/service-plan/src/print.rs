@@ -78,6 +78,11 @@ impl Display for ServicePlan {
         for entrance in &self.entrances {
             entrance.fmt(out)?;
         }
+        if !self.named_on_node.is_empty() {
+            write!(out, "  node port not on ")?;
+            list(out, &self.named_on_node)?;
+            writeln!(out)?;
+        }
         if let Some(check) = self.health_check {
             writeln!(out, "  health check node port {}: {} local ready", check.port, check.local_ready)?;
         }

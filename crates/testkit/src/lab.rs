@@ -103,16 +103,16 @@ where
     };
     let mut families = Vec::new();
     for family in Family::BOTH {
-        families.push((family, Reconciler::new(mode, open(family)?)));
+        families.push((Reconciler::new(mode, open(family)?), open(family)?));
     }
     for (step, replayed) in scenario.steps.iter().zip(steps) {
-        for ((family, reconciler), planned) in families.iter_mut().zip(&replayed.families) {
+        for ((reconciler, observer), planned) in families.iter_mut().zip(&replayed.families) {
             if planned.node().localhost_node_ports == LocalhostNodePorts::Serve {
                 network.node.run(|| sysctl::write("net.ipv4.conf.all.route_localnet", "1"))??;
             }
             reconciler.want(&planned.touched);
             let as_wanted = match settled(reconciler) {
-                Ok(()) => M::compared(&open(*family)?.found()?, &reconciler.wanted()),
+                Ok(()) => M::compared(&observer.found()?, &reconciler.wanted()),
                 Err(message) => Err(message),
             };
             if let Err(message) = as_wanted {
@@ -192,16 +192,19 @@ fn nothing_is_left<M>(network: &Network, mode: M) -> Result<Result<(), String>, 
 where
     M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
 {
+    let open = |family| {
+        let target = network.node.run(|| M::open_to_clean(family))??;
+        Ok::<_, LabError>(TargetInside::new(&network.node, target))
+    };
     for family in Family::BOTH {
-        let open = || {
-            let target = network.node.run(|| M::open_to_clean(family))??;
-            Ok::<_, LabError>(TargetInside::new(&network.node, target))
-        };
-        let pass = Reconciler::new(mode, open()?).write();
+        let pass = Reconciler::new(mode, open(family)?).write();
         if !pass.is_complete() {
             return Ok(Err(format!("removing all is not complete: {pass:?}")));
         }
-        let left = open()?.found()?;
+    }
+    // Only now, since the families may share something.
+    for family in Family::BOTH {
+        let left: State<M::Objects> = open(family)?.found()?;
         if !left.is_empty() {
             return Ok(Err(format!("when nothing is wanted this is left:\n{left}")));
         }

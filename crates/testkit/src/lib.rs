@@ -12,6 +12,7 @@ mod packets;
 mod render;
 mod replay;
 mod scenario;
+pub mod second_kernel;
 mod target;
 
 pub use packets::{Expectation, PacketError, of_mode, parse_packets, relayed};

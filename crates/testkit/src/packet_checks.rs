@@ -8,10 +8,12 @@ use kernel_state::listeners::Listeners;
 use kernel_state::nft::Nft;
 use kernel_state::xtables::Xtables;
 use kernel_state::{Objects, State, Sum};
+use packet_trace::ipvs::ServerReader;
 use packet_trace::nft::TableReader;
 use packet_trace::plan::PlanReader;
 use packet_trace::xtables::RuleReader;
 use packet_trace::{Host, Outcome, Packet, Puzzle};
+use proxy_modes::IpvsObjects;
 use service_plan::Family;
 
 use crate::{Expectation, Rendered, Replayed, Scenario, of_mode, relayed};
@@ -44,6 +46,14 @@ pub fn by_nft(scenario: &Scenario, rendered: &[Vec<Rendered<Nft>>]) -> Result<()
     by_state(scenario, "nftables", rendered, |state, host, packet| {
         let reader = TableReader::new(state, host);
         (reader.outcome(packet), reader.shares(packet))
+    })
+}
+
+/// Whether virtual servers, and the rules around them, do with each packet what the scenario says.
+pub fn by_servers(scenario: &Scenario, rendered: &[Vec<Rendered<IpvsObjects>>]) -> Result<(), String> {
+    by_state(scenario, "ipvs", rendered, |state, host, packet| {
+        // Who gets how much is the scheduler's affair.
+        (ServerReader::new(state, host).outcome(packet), Ok(BTreeMap::new()))
     })
 }
 

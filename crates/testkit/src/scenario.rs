@@ -66,7 +66,7 @@ pub struct ScenarioError {
 const STANDARD_CONFIG: &str = "clusterCIDR: 10.180.0.0/16,fd00:10:180::/48\n";
 
 /// The fields of `KubeProxyConfiguration` that scenarios may use, so that a misspelt one is noticed.
-const CONFIG_FIELDS: [&str; 8] = [
+const CONFIG_FIELDS: [&str; 9] = [
     "hostnameOverride",
     "clusterCIDR",
     "detectLocalMode",
@@ -74,6 +74,7 @@ const CONFIG_FIELDS: [&str; 8] = [
     "nodePortAddresses",
     "iptables",
     "nftables",
+    "ipvs",
     "scenario",
 ];
 
@@ -102,7 +103,8 @@ impl Scenario {
         let (config, stage) = read_config(directory)?;
         let files = files(directory)?;
         let stems = stems(&files, directory)?;
-        let parts = ["yaml", "packets", "plan.txt", "iptables.txt", "nftables.txt", "userspace.txt"];
+        let parts =
+            ["yaml", "packets", "plan.txt", "iptables.txt", "ipvs.txt", "nftables.txt", "userspace.txt"];
         let mut known: Vec<String> =
             stems.iter().flat_map(|stem| parts.map(|part| format!("{stem}.{part}"))).collect();
         known.push("config.yaml".to_owned());

@@ -4,12 +4,18 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use kernel_state::Objects;
+use kernel_state::ipvs::Scheduler;
 use libtest_mimic::{Arguments, Failed, Trial};
-use proxy_modes::{InvalidPackets, Iptables, Nftables, Userspace};
+use proxy_modes::{InvalidPackets, Iptables, Ipvs, LocalFallback, Nftables, Userspace};
 use testkit::lab::{self, Kept, Takeover};
 use testkit::{
     Rendered, Replayed, Scenario, changes_text, golden, packet_checks, rendered, replayed, state_text,
 };
+
+fn ipvs() -> Ipvs {
+    let scheduler = Scheduler::new("rr").expect("a short name");
+    Ipvs { scheduler, local_fallback: LocalFallback::Drop }
+}
 
 const IPTABLES: Iptables = Iptables { invalid_packets: InvalidPackets::Drop };
 
@@ -42,6 +48,7 @@ fn trials(scenario: &Scenario) -> Vec<Trial> {
     let iptables = Play::new(scenario, IPTABLES);
     let nftables = Play::new(scenario, Nftables);
     let userspace = Play::new(scenario, Userspace);
+    let ipvs = Play::new(scenario, ipvs());
     let mut trials = vec![
         iptables.trial("plan golden", plan_golden),
         iptables.trial("plan packets", |play| packet_checks::by_plan(&play.scenario, play.steps()?)),
@@ -50,6 +57,9 @@ fn trials(scenario: &Scenario) -> Vec<Trial> {
         nftables.trial("nftables packets", |play| packet_checks::by_nft(&play.scenario, play.rendered()?)),
         userspace
             .trial("userspace packets", |play| packet_checks::by_listeners(&play.scenario, play.rendered()?)),
+        // Its packets are sent in a kernel that has IPVS: tests/second_kernel.rs.
+        ipvs.trial("ipvs golden", mode_golden),
+        ipvs.trial("ipvs packets", |play| packet_checks::by_servers(&play.scenario, play.rendered()?)),
     ];
     trials.extend(iptables.mode_trials());
     trials.extend(nftables.mode_trials());

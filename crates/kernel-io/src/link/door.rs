@@ -40,6 +40,16 @@ impl Links {
         netns.run(Self::here).map_err(Box::new).map_err(LinkError::Netns)?
     }
 
+    /// Makes a link that carries nothing and holds addresses.
+    pub fn create_dummy(&mut self, name: &str) -> Result<(), LinkError> {
+        let mut message = Message::new(wire::RTM_NEWLINK, flags::CREATE | flags::EXCL);
+        message.header(&wire::link_header(0, 0, 0)).text(wire::IFLA_IFNAME, name);
+        message.nested(wire::IFLA_LINKINFO, |info| {
+            info.text(wire::IFLA_INFO_KIND, "dummy");
+        });
+        self.request(&mut message, "add dummy link", || name.to_owned())
+    }
+
     /// Makes a veth pair, each end straight in its own namespace.
     pub fn create_veth(&mut self, one: VethEnd<'_>, two: VethEnd<'_>) -> Result<(), LinkError> {
         let describe = |message: &mut Message, end: VethEnd<'_>| {
@@ -60,6 +70,16 @@ impl Links {
             });
         });
         self.request(&mut message, "add veth pair", || format!("{} and {}", one.name, two.name))
+    }
+
+    /// The same door with its socket set otherwise.
+    pub(super) fn with(self, set: fn(Socket) -> Result<Socket, NetlinkError>) -> Result<Self, NetlinkError> {
+        set(self.0).map(Self)
+    }
+
+    /// The socket, for requests in bulk.
+    pub(super) fn socket(&mut self) -> &mut Socket {
+        &mut self.0
     }
 
     /// Sets a link up.

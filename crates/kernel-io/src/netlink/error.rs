@@ -84,8 +84,10 @@ impl NetlinkError {
 /// The kernel's no, in its own words (extended acknowledgement).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct Refusal {
-    /// The error number.
+    /// The error number; `EPROTO` where the subsystem has one of its own.
     pub errno: Errno,
+    /// A number of the subsystem's own, beyond those that all share; ipset's begin at 4097.
+    pub private: Option<i32>,
     /// What the kernel says about it.
     pub text: Option<String>,
     /// Where in the request the attribute stands that it did not like.
@@ -96,7 +98,10 @@ pub struct Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", io::Error::from(self.errno))?;
+        match self.private {
+            Some(code) => write!(formatter, "error {code} of the subsystem's own")?,
+            None => write!(formatter, "{}", io::Error::from(self.errno))?,
+        }
         if let Some(text) = &self.text {
             write!(formatter, ": {text}")?;
         }

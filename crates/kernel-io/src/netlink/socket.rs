@@ -375,12 +375,13 @@ pub(super) fn refusal(reply: &Reply<'_>) -> Result<Option<Refusal>, Malformed> {
         return if reply.kind == kinds::DONE { Ok(None) } else { Err(Malformed::Short { have, want }) };
     };
     let code = i32::from_ne_bytes(code);
-    let errno = match code {
+    let (errno, private) = match code {
         0.. => return Ok(None),
-        -4095..0 => Errno::from_raw_os_error(-code),
+        -4095..0 => (Errno::from_raw_os_error(-code), None),
+        -8191..-4095 => (Errno::PROTO, Some(-code)),
         _ => return Err(Malformed::Errno { code }),
     };
-    let mut refusal = Refusal { errno, text: None, offset: None, missing: None };
+    let mut refusal = Refusal { errno, private, text: None, offset: None, missing: None };
     if reply.flags & flags::ACK_TLVS == 0 {
         return Ok(Some(refusal));
     }

@@ -56,7 +56,10 @@ fn a_refusal_without_words_is_its_number() {
     let reply = only(&NO_SUCH_LINK);
     assert_eq!((reply.kind, reply.sequence, reply.port), (2, 7, 12345));
     let said = refusal(&reply).expect("well formed");
-    assert_eq!(said, Some(Refusal { errno: Errno::NODEV, text: None, offset: None, missing: None }));
+    assert_eq!(
+        said,
+        Some(Refusal { errno: Errno::NODEV, private: None, text: None, offset: None, missing: None })
+    );
 }
 
 #[test]

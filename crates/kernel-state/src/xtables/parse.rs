@@ -10,9 +10,10 @@ use thiserror::Error;
 
 use super::print::word;
 use super::{
-    ChainName, ConnectionStates, Match, Probability, Protocol, RejectWith, Rule, Sense, SourcePorts, Table,
-    Target,
+    ChainName, ConnectionStates, Direction, Match, Probability, Protocol, RejectWith, Rule, Sense,
+    SourcePorts, Table, Target,
 };
+use crate::ipset::SetName;
 
 /// The output of iptables-save is not what it should be.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -134,6 +135,9 @@ fn parse_match(group: &[String]) -> Option<Match> {
             Some(Match::ConnectionState(Sense::Not, parse_states(states)?))
         }
         ["-m", "recent", ref options @ ..] => parse_recent(options),
+        ["-m", "set", "--match-set", name, directions] => {
+            Some(Match::Set(SetName::new(name)?, parse_directions(directions)?))
+        }
         ["-m", name] => Some(Match::Transport(parse_protocol(name)?, None)),
         ["-m", name, "--dport", port] => {
             Some(Match::Transport(parse_protocol(name)?, Some(port.parse().ok()?)))
@@ -185,6 +189,14 @@ fn parse_recent(options: &[&str]) -> Option<Match> {
         ["--set", "--name", list, "--rsource"] => Some(Match::SetSeen(Box::new(ChainName::new(list)?))),
         _ => None,
     }
+}
+
+fn parse_directions(text: &str) -> Option<Box<[Direction]>> {
+    text.split(',')
+        .map(|word| {
+            [Direction::Source, Direction::Destination].into_iter().find(|known| known.name() == word)
+        })
+        .collect()
 }
 
 fn sense(group: &[String]) -> (Sense, &[String]) {

@@ -3,8 +3,8 @@
 use std::fmt::{self, Display, Formatter, Write};
 
 use super::{
-    ConnectionStates, Key, Match, Part, Probability, Protocol, RejectWith, Rule, Rules, Sense, SourcePorts,
-    Table, Target, XtablesState,
+    ConnectionStates, Direction, Key, Match, Part, Probability, Protocol, RejectWith, Rule, Rules, Sense,
+    SourcePorts, Table, Target, XtablesState,
 };
 
 pub(super) fn object(key: &Key, rules: &Rules, out: &mut dyn Write) -> fmt::Result {
@@ -70,7 +70,21 @@ impl Display for Match {
             }
             Self::SetSeen(list) => write!(out, "-m recent --set --name {list} --rsource"),
             Self::Listener(key) => write!(out, "-m {} --to {key}", key.transport),
+            Self::Set(name, directions) => {
+                let directions: Vec<&str> = directions.iter().map(|direction| direction.name()).collect();
+                write!(out, "-m set --match-set {name} {}", directions.join(","))
+            }
             Self::Other(text) => out.write_str(text),
+        }
+    }
+}
+
+impl Direction {
+    /// As it follows the name of a set.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Source => "src",
+            Self::Destination => "dst",
         }
     }
 }

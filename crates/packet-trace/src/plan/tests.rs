@@ -37,6 +37,7 @@ fn node() -> NodePlan {
         local_pods: Some(LocalPods::Range(range("10.180.0.0/24"))),
         masquerade_all: MasqueradeAll::No,
         mark: Mark(0x4000),
+        addresses: Vec::new(),
         node_ports: NodePortAddresses::All,
         localhost_node_ports: LocalhostNodePorts::Ignore,
         endpoint_comments: EndpointComments::Yes,
@@ -61,6 +62,7 @@ fn service(entrances: Vec<Entrance>) -> ServicePlan {
         local: vec![local],
         affinity: None,
         entrances,
+        named_on_node: Vec::new(),
         health_check: None,
     }
 }

@@ -2,7 +2,7 @@
 
 use kernel_state::xtables::{ConnectionStates, Match, Probability, Rule, Sense};
 
-use super::Walk;
+use super::{Sets, Walk};
 use crate::{Host, Puzzle};
 
 /// Whether they hold.
@@ -30,12 +30,12 @@ enum Condition {
 }
 
 /// Tries a rule's conditions. What is not understood matters only where all else holds.
-pub(super) fn holds<'a>(rule: &Rule, walk: &Walk<'a>, host: &Host) -> Result<Holds<'a>, Puzzle> {
+pub(super) fn holds<'a>(rule: &Rule, walk: &Walk<'a>, host: &Host, sets: &Sets) -> Result<Holds<'a>, Puzzle> {
     let (mut met, mut missed) = (walk.clone(), walk.clone());
     let mut likelihood: Option<f64> = None;
     let mut unknown = false;
     for condition in rule.matches() {
-        match tried(condition, walk, host) {
+        match tried(condition, walk, host, sets) {
             Condition::Met => {}
             Condition::Missed => return Ok(Holds::No),
             Condition::Uncertain(chance) => likelihood = Some(likelihood.unwrap_or(1.0) * chance),
@@ -61,6 +61,7 @@ pub(super) fn holds<'a>(rule: &Rule, walk: &Walk<'a>, host: &Host) -> Result<Hol
             | Match::DestinationIsLocal
             | Match::Probability(_)
             | Match::Listener(_)
+            | Match::Set(..)
             | Match::Other(_) => {}
         }
     }
@@ -73,7 +74,7 @@ pub(super) fn holds<'a>(rule: &Rule, walk: &Walk<'a>, host: &Host) -> Result<Hol
     Ok(Holds::Maybe { met, missed })
 }
 
-fn tried(condition: &Match, walk: &Walk<'_>, host: &Host) -> Condition {
+fn tried(condition: &Match, walk: &Walk<'_>, host: &Host, sets: &Sets) -> Condition {
     let holds = match condition {
         Match::Source(sense, range) => is(*sense, range.contains(&walk.source)),
         Match::Destination(sense, range) => is(*sense, range.contains(&walk.destination.ip())),
@@ -91,6 +92,10 @@ fn tried(condition: &Match, walk: &Walk<'_>, host: &Host) -> Condition {
         // A client that nobody knows is on no list.
         Match::RecentlySeen(..) => return Condition::Uncertain(0.0),
         Match::Listener(key) => walk.listener.as_ref() == Some(key),
+        Match::Set(name, directions) => match sets.holds(name, directions, walk) {
+            Some(holds) => holds,
+            None => return Condition::Unknown,
+        },
         Match::Other(_) => return Condition::Unknown,
     };
     if holds { Condition::Met } else { Condition::Missed }

@@ -26,6 +26,19 @@ const SHARED: [(Table, &str); 6] = [
     (Table::Nat, NODE_PORTS),
 ];
 
+/// What the ipvs mode has besides: it keeps rules in the same tables, so that a switch to this mode is one diff.
+const OTHER_MODES: [(Table, &str); 9] = [
+    (Table::Nat, "KUBE-NODE-PORT"),
+    (Table::Nat, "KUBE-LOAD-BALANCER"),
+    (Table::Filter, "KUBE-NODE-PORT"),
+    (Table::Filter, "KUBE-SOURCE-RANGES-FIREWALL"),
+    (Table::Filter, "KUBE-LOCAL-POLICY-FIREWALL"),
+    (Table::Filter, "KUBE-IPVS-FILTER"),
+    (Table::Filter, "KUBE-IPVS-OUT-FILTER"),
+    (Table::Mangle, "KUBE-IPVS-OUT-FILTER"),
+    (Table::Mangle, "KUBE-SOURCE-RANGES-FIREWALL"),
+];
+
 /// Which of the shared chains a built-in chain jumps to, first jump first, and for new connections only or all.
 const JUMPS: [(Table, &str, &[Jump]); 6] = [
     (
@@ -85,9 +98,10 @@ pub(super) fn layout(guarded_chain: GuardedChain) -> Layout {
     let named = |(table, name): &(Table, &'static str)| (*table, ChainName::of(name));
     let canaries = Table::ALL.map(|table| (table, CANARY));
     let fixed = [(Table::Filter, FORWARD), (Table::Nat, POSTROUTING), (Table::Nat, MARK_MASQUERADE)];
+    let left = OTHER_MODES.iter().chain(&canaries);
     Layout {
         shared: SHARED.iter().map(named).collect(),
-        whole: fixed.iter().chain(&canaries).map(named).collect(),
+        whole: fixed.iter().chain(left).map(named).collect(),
         // KUBE-XLB- is what KUBE-EXT- and KUBE-SVL- were until kube-proxy 1.23.
         prefixes: ["KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-SEP-", "KUBE-XLB-"]
             .map(|prefix| (Table::Nat, prefix))

@@ -14,6 +14,7 @@ fn node() -> NodePlan {
         local_pods: Some(LocalPods::Range("10.0.0.0/24".parse().expect("a range"))),
         masquerade_all: MasqueradeAll::No,
         mark: Mark(0x4000),
+        addresses: Vec::new(),
         node_ports: NodePortAddresses::Only(vec!["192.0.2.1".parse().expect("an address")]),
         localhost_node_ports: LocalhostNodePorts::Ignore,
         endpoint_comments: EndpointComments::Yes,
@@ -57,6 +58,7 @@ fn service(name: &str) -> ServicePlan {
         local: vec![endpoint(here)],
         affinity: None,
         entrances: vec![cluster_ip, node_port],
+        named_on_node: Vec::new(),
         health_check: None,
     }
 }

@@ -43,7 +43,8 @@ detectLocal: {bridgeInterface: br0, interfaceNamePrefix: veth}
 nodePortAddresses: [primary]
 iptables: {masqueradeBit: 15, masqueradeAll: true, localhostNodePorts: false}
 nftables: {masqueradeBit: 16, masqueradeAll: true}
-portRange: 40000-41000",
+portRange: 40000-41000
+ipvs: {scheduler: mh, excludeCIDRs: [10.9.0.0/16], strictARP: true, tcpTimeout: 1h, tcpFinTimeout: 2m, udpTimeout: 3s}",
     );
     let expected = Config {
         client_connection: ClientConnection { kubeconfig: "/etc/kubeconfig".into() },
@@ -57,6 +58,15 @@ portRange: 40000-41000",
         nftables: NftablesConfig { masquerade_bit: 16, masquerade_all: true },
         port_range: "40000-41000".into(),
         userspace: UserspaceConfig::default(),
+        ipvs: IpvsConfig {
+            scheduler: "mh".into(),
+            exclude_cidrs: vec!["10.9.0.0/16".into()],
+            strict_arp: true,
+            tcp_timeout: "1h".into(),
+            tcp_fin_timeout: "2m".into(),
+            udp_timeout: "3s".into(),
+            ..IpvsConfig::default()
+        },
     };
     assert_eq!(config, expected);
 }
@@ -74,6 +84,45 @@ fn nftables_has_its_own_block_and_serves_node_ports_on_the_nodes_own_address() {
     let ranges = settings("{mode: nftables, nodePortAddresses: [10.0.0.0/8]}").node_ports;
     assert_eq!(ranges, NodePortSetting::Ranges(vec!["10.0.0.0/8".parse().expect("a range")]));
     assert!(complaint("{mode: nftables, nftables: {masqueradeBit: 32}}").contains("KubeProxyNFTables"));
+}
+
+#[test]
+fn ipvs_takes_mark_and_masquerade_from_the_iptables_block() {
+    let settings = settings("{mode: ipvs, iptables: {masqueradeBit: 15, masqueradeAll: true}}");
+    assert_eq!((settings.mark, settings.masquerade_all), (Mark(0x8000), MasqueradeAll::Yes));
+    assert_eq!(settings.localhost_node_ports, LocalhostNodePorts::Ignore);
+}
+
+#[test]
+fn the_ipvs_block_is_checked() {
+    let settings = |text: &str| parsed(&format!("ipvs: {{{text}}}")).ipvs_settings();
+    let defaults = settings("").expect("the defaults are valid");
+    assert_eq!(defaults.scheduler.as_str(), "rr");
+    assert_eq!(defaults.drain_limit, Duration::from_mins(15));
+    let given = settings("tcpTimeout: 0s, udpTimeout: 90s, excludeCIDRs: [10.0.0.1/8]").expect("valid");
+    assert_eq!((given.timeouts.tcp, given.timeouts.udp), (None, Some(Duration::from_secs(90))));
+    assert_eq!(given.excluded, ranges("10.0.0.0/8"));
+    for (text, complaint) in [
+        (
+            "excludeCIDRs: [10.0.0.0]",
+            "KubeProxyIPVSConfiguration.ExcludeCidrs: invalid value \"10.0.0.0\": must be a valid CIDR",
+        ),
+        (
+            "tcpTimeout: -1s",
+            "KubeProxyIPVSConfiguration.TCPTimeout: invalid value \"-1s\": must be greater than or equal to 0",
+        ),
+        (
+            "udpTimeout: soon",
+            "KubeProxyIPVSConfiguration.UDPTimeout: invalid value \"soon\": must be a duration, such as 30s or 15m",
+        ),
+        (
+            "scheduler: a-very-long-name",
+            "KubeProxyIPVSConfiguration.Scheduler: invalid value \"a-very-long-name\": must be the name of a \
+             scheduler, such as rr, lc, sh or mh",
+        ),
+    ] {
+        assert_eq!(settings(text).expect_err("refused").to_string(), complaint);
+    }
 }
 
 #[test]
@@ -115,7 +164,7 @@ fn the_mark_is_any_of_32_bits() {
 
 #[test]
 fn a_mode_that_is_not_there_is_refused() {
-    for mode in ["ipvs", "IPTables", "nonsense"] {
+    for mode in ["winkernel", "IPTables", "nonsense"] {
         let complaint = complaint(&format!("mode: {mode}"));
         assert!(complaint.starts_with(&format!("Mode.ProxyMode: invalid value \"{mode}\": ")), "{complaint}");
     }

@@ -13,7 +13,9 @@ use kernel_state::listeners::{self, Listeners};
 use kernel_state::nft::Family as NftFamily;
 use kernel_state::xtables::{self, GuardedChain};
 use kernel_state::{Change, Either, State, Sum};
-use proxy_modes::{Iptables, Nftables};
+use proxy::Config;
+use proxy::ipvs::{self, IpvsTarget};
+use proxy_modes::{Iptables, Ipvs, Nftables};
 use relay::{Balancer, Mark, PortRange, Relay, RelayListeners, Settings};
 use service_plan::Family;
 
@@ -137,6 +139,22 @@ fn loopback(family: Family) -> IpAddr {
     match family {
         Family::V4 => Ipv4Addr::LOCALHOST.into(),
         Family::V6 => Ipv6Addr::LOCALHOST.into(),
+    }
+}
+
+impl Kept for Ipvs {
+    const NAME: &str = "ipvs";
+
+    type Target = IpvsTarget;
+
+    fn open(scenario: &Scenario, family: Family) -> Result<IpvsTarget, LabError> {
+        let settings = scenario.config.ipvs_settings()?;
+        ipvs::prepare(&settings)?;
+        Ok(ipvs::target(family, &settings)?)
+    }
+
+    fn open_to_clean(family: Family) -> Result<IpvsTarget, LabError> {
+        Ok(ipvs::target(family, &Config::default().ipvs_settings()?)?)
     }
 }
 

@@ -91,7 +91,8 @@ fn node() -> Result<Netns, LabError> {
 /// Links a namespace to the node; all its ways lead there.
 fn connect(netns: &Netns, node: &Netns, at_node: &str) -> Result<(Link, Link), LabError> {
     let (mac, node_mac) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 2]));
-    Links::of(node)?.create_veth(
+    // From there, since kernels before 6.8 look for the first name where they are asked.
+    Links::of(netns)?.create_veth(
         VethEnd { name: "eth0", netns, mac: Some(mac) },
         VethEnd { name: at_node, netns: node, mac: Some(node_mac) },
     )?;

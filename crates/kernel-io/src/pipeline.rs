@@ -1,0 +1,87 @@
+//! Many requests on one socket, sent together: the kernel works off hundreds of them in one system call.
+
+use kernel_state::{Change, Objects};
+
+use crate::netlink::{BatchError, Message, NetlinkError, Refusal, Socket, flags};
+use crate::target::{Applied, Refused, WriteError};
+
+/// Requests that wait to be sent, each with the place of the change that it stands for.
+#[derive(Debug, Default)]
+pub(crate) struct Pipeline {
+    messages: Vec<Message>,
+    changes: Vec<usize>,
+}
+
+/// How many requests go into one system call. Each may be refused, and all refusals must find room.
+const AT_ONCE: usize = 1024;
+
+/// Room for as many refusals, as the kernel counts it.
+const ANSWERS: usize = 4 * 1024 * 1024;
+
+/// A socket with room for what a pipeline needs.
+pub(crate) fn widened(socket: Socket) -> Result<Socket, NetlinkError> {
+    // Only an administrator may, and nobody else can write. A reader needs no more room than there is.
+    match (socket.set_send_buffer(ANSWERS), socket.set_receive_buffer(ANSWERS)) {
+        (Ok(()), Ok(())) => Ok(socket),
+        (Err(NetlinkError::Configure { source, .. }), _)
+        | (_, Err(NetlinkError::Configure { source, .. }))
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            Ok(socket)
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
+    }
+}
+
+impl Pipeline {
+    /// Adds a request.
+    pub(crate) fn push(&mut self, change: usize, message: Message) {
+        self.messages.push(message);
+        self.changes.push(change);
+    }
+
+    /// Sends all. A refusal that `forgives` says yes to counts as none.
+    pub(crate) fn send<O: Objects>(
+        mut self,
+        socket: &mut Socket,
+        changes: &[Change<O>],
+        forgives: impl Fn(&Change<O>, &Refusal) -> bool,
+        words: impl Fn(&Refusal) -> String,
+    ) -> Result<(), WriteError> {
+        for (messages, places) in self.messages.chunks_mut(AT_ONCE).zip(self.changes.chunks(AT_ONCE)) {
+            if let Some(last) = messages.last_mut() {
+                last.add_flags(flags::ACK);
+            }
+            let refusals = match socket.batch(messages) {
+                Ok(()) => continue,
+                Err(BatchError::Refused { refusals }) => refusals,
+                Err(BatchError::Failed(source)) => return Err(failed(source)),
+            };
+            let found = refusals.into_iter().find_map(|(place, refusal)| {
+                let index = places[place];
+                (!forgives(&changes[index], &refusal)).then_some((index, refusal))
+            });
+            if let Some((index, refusal)) = found {
+                return Err(WriteError {
+                    // What stood behind it was tried as well.
+                    applied: Applied::Unknown,
+                    refused: Some(refused(changes, index)),
+                    source: words(&refusal).into(),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The change of this place, in the words of its tool.
+pub(crate) fn refused<O: Objects>(changes: &[Change<O>], index: usize) -> Refused {
+    let mut text = String::new();
+    O::print_changes(&changes[index..=index], &mut text).expect("writing to a String cannot fail");
+    Refused { index, text: text.trim_end().to_owned() }
+}
+
+/// The write failed, and not for one of its changes.
+fn failed(source: NetlinkError) -> WriteError {
+    WriteError { applied: Applied::Unknown, refused: None, source: source.into() }
+}
