@@ -92,7 +92,7 @@ pub fn once(input: &Input) -> Result<(), ProxyError> {
 /// Removes all that this proxy or a kube-proxy left, and nothing else.
 pub fn clean_up(config: &Config) -> Result<(), ProxyError> {
     let ipvs = config.ipvs_settings()?;
-    ProxyMode::ALL.into_iter().try_for_each(|mode| write_all(modes::cleaners(mode, &ipvs)?))
+    write_all(modes::cleaners_of_all(&ipvs)?)
 }
 
 /// Keeps the kernel at the plan until told to stop. The rules stay.

@@ -134,31 +134,41 @@ pub(crate) fn cleaners(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families,
     }
 }
 
-/// The cleaners of a mode that another one follows on. What is not installed here can have left nothing here.
+/// The cleaners of every mode. What is not installed here can have left nothing here.
+pub(crate) fn cleaners_of_all(ipvs: &IpvsSettings) -> Result<Families, ModeError> {
+    let all = ProxyMode::ALL.into_iter().map(|mode| if_installed(cleaners(mode, ipvs)));
+    all.collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
+}
+
+/// The cleaners of a mode that another one follows on.
 pub(crate) fn cleaners_of_others(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families, ModeError> {
     let mut all = Families::new();
     for other in ProxyMode::ALL.into_iter().filter(|other| *other != mode) {
-        let cleaners = match (mode, other) {
+        all.extend(if_installed(match (mode, other) {
             // They keep rules in the same chains: the one that follows has removed those of the other already.
             (ProxyMode::Ipvs, ProxyMode::Iptables) => Ok(Families::new()),
             (ProxyMode::Iptables, ProxyMode::Ipvs) => bare_ipvs_cleaners(ipvs),
             _ => cleaners(other, ipvs),
-        };
-        match cleaners {
-            Ok(cleaners) => all.extend(cleaners),
-            Err(ModeError::Ipvs(error)) if error.is_absence() => {
-                debug!(%error, "nothing of that mode is looked for");
-            }
-            Err(
-                error @ (ModeError::Xtables(OpenError::Missing { .. })
-                | ModeError::Nft(nft::OpenError::Missing(_))),
-            ) => {
-                debug!(%error, "nothing of that mode is looked for");
-            }
-            Err(error) => return Err(error),
-        }
+        })?);
     }
     Ok(all)
+}
+
+/// No cleaners for a mode that this machine could never have been in.
+fn if_installed(cleaners: Result<Families, ModeError>) -> Result<Families, ModeError> {
+    let is_absence = |error: &ModeError| match error {
+        ModeError::Xtables(error) => matches!(error, OpenError::Missing { .. }),
+        ModeError::Nft(error) => matches!(error, nft::OpenError::Missing(_)),
+        ModeError::Ipvs(error) => error.is_absence(),
+        ModeError::Relay(_) => false,
+    };
+    match cleaners {
+        Err(error) if is_absence(&error) => {
+            debug!(%error, "nothing of that mode is looked for");
+            Ok(Families::new())
+        }
+        other => other,
+    }
 }
 
 /// Prints all that a mode wants for a plan of everything.
