@@ -1,10 +1,14 @@
 //! `cargo xtask …`: what a developer of Fairlead runs. The README's commands are these, and nothing else.
 
+mod apart;
 mod bench;
 mod build;
 mod debian;
 mod demo;
+mod field;
+mod figure;
 mod image;
+mod soak;
 mod test;
 mod tidy;
 mod workspace;
@@ -43,17 +47,25 @@ enum Command {
     /// A container of the demo
     #[command(hide = true)]
     DemoContainer(demo::Container),
+    /// Measure a claim of speed against its peer in one run: a JSON object a line and figure, then a table
+    Bench {
+        /// What is measured
+        bench: bench::Bench,
+    },
+    /// The bench itself, once it is in its namespaces
+    #[command(hide = true)]
+    BenchInside(bench::Inside),
+    /// Change Services at random for long while clients use them, and see that none is harmed
+    Soak(soak::Soak),
+    /// The soak itself, once it is in its namespaces
+    #[command(hide = true)]
+    SoakInside(soak::Inside),
     /// Every check and every test, the cheap ones first
     Test,
     /// The rules of the house that no compiler knows, one line a finding
     Tidy,
     /// Rewrite the goldens of the scenarios; read the diff like code
     Bless,
-    /// Measure a claim of speed against its peer in one run: a JSON object a line and figure, then a table
-    Bench {
-        /// What is measured
-        claim: Claim,
-    },
     /// Pack an OCI archive into target/dist, the same bytes for the same inputs
     Image {
         /// What the image holds
@@ -66,12 +78,6 @@ enum Command {
 enum Program {
     Pause,
     Fairlead,
-}
-
-/// What can be measured.
-#[derive(Clone, Copy, ValueEnum)]
-enum Claim {
-    Userspace,
 }
 
 /// A program that has an image.
@@ -98,10 +104,13 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Demo { output, mode } => demo::show(*output, *mode),
         Command::DemoInside(inside) => demo::inside(inside),
         Command::DemoContainer(container) => demo::container(*container),
+        Command::Bench { bench } => bench::run(*bench),
+        Command::BenchInside(inside) => bench::inside(inside),
+        Command::Soak(soak) => soak::run(soak),
+        Command::SoakInside(inside) => soak::inside(inside),
         Command::Test => test::all(),
         Command::Tidy => tidy::check(),
         Command::Bless => test::bless(),
-        Command::Bench { claim: Claim::Userspace } => bench::userspace(),
         Command::Image { program: Packed::Pause } => image::pause().map(drop),
     }
 }

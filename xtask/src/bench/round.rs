@@ -1,0 +1,76 @@
+//! One start of the proxy in a node of its own, and what is timed there.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use kernel_io::netns::Netns;
+
+use super::cluster::Cluster;
+use crate::field::{Answer, Fairlead, Field, Proxy, Tools, ask};
+
+/// The proxy on a node that nobody else is on.
+pub(super) struct Round {
+    pub(super) field: Field,
+    pub(super) proxy: Proxy,
+    pub(super) log: PathBuf,
+    cluster: Cluster,
+}
+
+/// Longer than anything that is measured.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// Between two changes: a proxy that waits between writes has done so.
+const PAUSE: Duration = Duration::from_millis(250);
+
+impl Round {
+    /// Starts it with nothing to serve.
+    pub(super) fn start(mode: &'static str, tools: &Tools, size: u32, folder: &Path) -> Result<Self> {
+        let field = Field::around(Netns::new()?)?;
+        let cluster = Cluster::new(size, &folder.join("manifests"))?;
+        let manifests = cluster.folder().to_owned();
+        let fairlead = Fairlead { mode, tools: tools.clone(), manifests, arguments: Vec::new() };
+        let log = folder.join("proxy.log");
+        let proxy = fairlead.serve(&field.node, log.clone())?;
+        let start = Instant::now();
+        while !std::fs::read_to_string(&log)?.contains("brought to plan") {
+            ensure!(start.elapsed() < PATIENCE, "the proxy does not start");
+            thread::sleep(Duration::from_millis(20));
+        }
+        thread::sleep(PAUSE);
+        Ok(Self { field, proxy, log, cluster })
+    }
+
+    /// How many ms it takes from the rename of the manifests until the last Service answers.
+    pub(super) fn load(&self) -> Result<f64> {
+        let start = self.cluster.appear()?;
+        self.await_answer(self.cluster.last(), start, Duration::from_millis(2), |_| true)
+    }
+
+    /// How many ms it takes from the rename of a manifest until a connection reaches the endpoint that is new in it.
+    pub(super) fn change(&mut self) -> Result<f64> {
+        thread::sleep(PAUSE);
+        let (start, fresh) = self.cluster.replace_endpoint()?;
+        // One connection of ten finds the new endpoint, so they follow each other fast.
+        let pause = Duration::from_micros(100);
+        self.await_answer(self.cluster.last(), start, pause, |endpoint| endpoint == fresh)
+    }
+
+    fn await_answer(
+        &self,
+        at: SocketAddr,
+        start: Instant,
+        probe_pause: Duration,
+        is_it: impl Fn(Ipv4Addr) -> bool + Send + Sync,
+    ) -> Result<f64> {
+        self.field.node.run(|| {
+            while !matches!(ask(at, Duration::from_millis(500)), Answer::By(endpoint) if is_it(endpoint)) {
+                ensure!(start.elapsed() < PATIENCE, "{at} did not answer as it should");
+                thread::sleep(probe_pause);
+            }
+            Ok(start.elapsed().as_secs_f64() * 1000.0)
+        })?
+    }
+}
