@@ -134,9 +134,13 @@ pub(crate) fn cleaners(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families,
     }
 }
 
-/// The cleaners of every mode. What is not installed here can have left nothing here.
+/// The cleaners of every mode. What this kernel does not have can have left nothing here; but where only the iptables
+/// tools are missing, their rules may be there all the same, so that is told.
 pub(crate) fn cleaners_of_all(ipvs: &IpvsSettings) -> Result<Families, ModeError> {
-    let all = ProxyMode::ALL.into_iter().map(|mode| if_installed(cleaners(mode, ipvs)));
+    let all = ProxyMode::ALL.into_iter().map(|mode| match mode {
+        ProxyMode::Iptables => cleaners(mode, ipvs),
+        ProxyMode::Ipvs | ProxyMode::Nftables | ProxyMode::Userspace => if_installed(cleaners(mode, ipvs)),
+    });
     all.collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
 }
 
