@@ -1,6 +1,5 @@
 //! Each claim of speed, measured against its peer in one run. `cargo xtask bench NAME` builds and starts it.
 
-mod figure;
 mod userspace;
 
 use std::process::ExitCode;

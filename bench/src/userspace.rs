@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use kernel_io::netns::Netns;
 
-use crate::figure::{self, Figure, Goal};
+use bench::figure::{Figure, Figures, Goal};
 use peers::{Peer, Running};
 
 /// A process of this benchmark.
@@ -75,41 +75,39 @@ const TURN: Duration = Duration::from_millis(2500);
 pub(crate) fn measure() -> Result<()> {
     let netns = Netns::new()?;
     netns.run(|| {
-        let figures = figures()?;
-        figure::print_table(&figures)
+        let mut figures = Figures::default();
+        fill(&mut figures)?;
+        figures.print_table().map(drop)
     })?
 }
 
-fn figures() -> Result<Vec<Figure>> {
+fn fill(figures: &mut Figures) -> Result<()> {
     let _servers = Running::part(Part::Servers)?;
     let ours = Running::start(Peer::Ours)?;
     let haproxy = Running::start(Peer::Haproxy)?;
     let nginx = Running::start(Peer::Nginx)?;
-    let mut figures = Vec::new();
-    let mut note = |figure: Figure| {
-        figure::print(&figure)?;
-        figures.push(figure);
-        anyhow::Ok(())
-    };
+    let beside =
+        |name: &str, unit, ours, peer, goal| Figure::new(name, unit, ours).against(Some(peer)).goal(goal);
+    let alone = |name: &str, unit, ours, goal| Figure::new(name, unit, ours).goal(goal);
     for connections in [1, 64] {
         let [(our_rate, our_cost), (peer_rate, peer_cost), (nginx_rate, _)] =
             in_turn([&ours, &haproxy, &nginx], |peer| bulk(peer, connections))?;
         let name = |peer: &str| format!("bulk, {connections} connections, against {peer}");
-        note(Figure::beside(&name("haproxy"), "GB/s", our_rate, peer_rate, Goal::AtLeast(1.0)))?;
-        note(Figure::beside(&name("nginx"), "GB/s", our_rate, nginx_rate, Goal::AtLeast(1.0)))?;
+        figures.add(beside(&name("haproxy"), "GB/s", our_rate, peer_rate, Goal::AtLeast(1.0)))?;
+        figures.add(beside(&name("nginx"), "GB/s", our_rate, nginx_rate, Goal::AtLeast(1.0)))?;
         let name = format!("CPU, {connections} connections");
-        note(Figure::beside(&name, "s/GB", our_cost, peer_cost, Goal::AtMost(1.0)))?;
+        figures.add(beside(&name, "s/GB", our_cost, peer_cost, Goal::AtMost(1.0)))?;
     }
     let short = |peer: &Running| Ok((clients::short(peer.at(Service::Short), TURN)?, 0.0));
     let [(our_rate, _), (peer_rate, _), (nginx_rate, _)] = in_turn([&ours, &haproxy, &nginx], short)?;
-    note(Figure::beside(
+    figures.add(beside(
         "short connections, against haproxy",
         "1/s",
         our_rate,
         peer_rate,
         Goal::AtLeast(1.0),
     ))?;
-    note(Figure::beside(
+    figures.add(beside(
         "short connections, against nginx",
         "1/s",
         our_rate,
@@ -119,19 +117,18 @@ fn figures() -> Result<Vec<Figure>> {
     let half = our_rate.min(peer_rate) / 2.0;
     let paced = |peer: &Running| Ok((clients::p99(peer.at(Service::Short), half, TURN)?, 0.0));
     let [(our_p99, _), (peer_p99, _)] = in_turn([&ours, &haproxy], paced)?;
-    note(Figure::beside("p99 at half of that", "ms", our_p99, peer_p99, Goal::AtMost(1.0)))?;
+    figures.add(beside("p99 at half of that", "ms", our_p99, peer_p99, Goal::AtMost(1.0)))?;
     let naive = Running::start(Peer::Naive)?;
     let echo = |peer: &Running| Ok((clients::datagrams(peer.at(Service::Echo), TURN)?, 0.0));
     let [(our_rate, _), (naive_rate, _), (nginx_rate, _)] = in_turn([&ours, &naive, &nginx], echo)?;
-    note(Figure::beside("UDP, against one socket", "1/s", our_rate, naive_rate, Goal::AtLeast(2.0)))?;
-    note(Figure::beside("UDP, against nginx", "1/s", our_rate, nginx_rate, Goal::AtLeast(1.0)))?;
+    figures.add(beside("UDP, against one socket", "1/s", our_rate, naive_rate, Goal::AtLeast(2.0)))?;
+    figures.add(beside("UDP, against nginx", "1/s", our_rate, nginx_rate, Goal::AtLeast(1.0)))?;
     let [our_idle, peer_idle] = [&ours, &haproxy].map(idle);
-    note(Figure::alone("memory of an idle connection", "bytes", our_idle?, Goal::AtMost(4096.0)))?;
-    note(Figure::alone("the same, of haproxy", "bytes", peer_idle?, Goal::AtLeast(0.0)))?;
+    figures.add(alone("memory of an idle connection", "bytes", our_idle?, Goal::AtMost(4096.0)))?;
+    figures.add(alone("the same, of haproxy", "bytes", peer_idle?, Goal::AtLeast(0.0)))?;
     drop(ours);
     let many = Running::part(Part::RelayOfMany)?;
-    note(Figure::alone("8,000 listeners", "MB", many.memory()? / 1e6, Goal::AtMost(50.0)))?;
-    Ok(figures)
+    figures.add(alone("8,000 listeners", "MB", many.memory()? / 1e6, Goal::AtMost(50.0)))
 }
 
 /// Asks all in turn, several times; of both numbers the median counts.

@@ -7,14 +7,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use kernel_io::namespaces::Namespace;
 use kernel_io::process::{Launch, Process, Signal};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Well,
+    /// By Ctrl-C or its like.
+    Stopped,
+}
+
+impl Ended {
+    /// For those to whom being stopped is a failure like any other.
+    pub(crate) fn well(self) -> Result<()> {
+        ensure!(self == Self::Well, "stopped");
+        Ok(())
+    }
+}
+
 /// Runs this program again, apart, with these arguments and a folder of its own (`--folder`), to its end or to
 /// Ctrl-C. Nothing is left of either.
-pub(crate) fn run<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<()> {
+pub(crate) fn run<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<Ended> {
     ensure!(rustix::process::geteuid().is_root(), "this makes namespaces: run it as root");
     let folder = tempfile::Builder::new().prefix("fairlead-apart-").tempdir().context("make a folder")?;
     let stopped = stop_flag()?;
@@ -42,16 +58,16 @@ fn stop_flag() -> Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-fn wait(process: &Process, stopped: &AtomicBool) -> Result<()> {
+fn wait(process: &Process, stopped: &AtomicBool) -> Result<Ended> {
     loop {
         if let Some(status) = process.wait_for(Duration::from_millis(50)) {
             ensure!(status.success(), "it failed: {status}");
-            return Ok(());
+            return Ok(Ended::Well);
         }
         if stopped.load(Ordering::Relaxed) {
             process.signal(Signal::KILL)?;
             process.wait();
-            bail!("stopped");
+            return Ok(Ended::Stopped);
         }
     }
 }

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::figure::Figures;
 use crate::workspace::{cargo, output, run as run_command};
 use crate::{build, debian};
+use bench::figure::Figures;
 
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -45,7 +45,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     };
     debian::install_missing()?;
     build::fairlead()?;
-    crate::apart::run(["bench-inside", "--bench", name].map(OsStr::new))
+    crate::apart::run(["bench-inside", "--bench", name].map(OsStr::new))?.well()
 }
 
 /// The bench itself.

@@ -12,19 +12,14 @@ mod report;
 mod stage;
 mod table;
 
+use std::ffi::OsStr;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
-use kernel_io::namespaces::Namespace;
-use kernel_io::process::{Launch, Process, Signal};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use crate::apart::{self, Ended};
 use crate::{build, debian};
 use machine::Machine;
 use report::Report;
@@ -86,10 +81,10 @@ pub(crate) fn show(format: Format, mode: Mode) -> Result<()> {
     build::all()?;
     let before = Machine::look()?;
     let cgroup = format!("{CGROUP}{}", std::process::id());
-    let folder = tempfile::Builder::new().prefix("fairlead-demo-").tempdir().context("make a folder")?;
-    let stopped = stop_flag()?;
-    let ended = start_apart(format, mode, &cgroup, folder.path()).and_then(|demo| wait(&demo, &stopped));
-    folder.close().context("remove the demo's folder")?;
+    let format_value = format.to_possible_value().context("a format has a name")?;
+    let arguments =
+        ["demo-inside", "--output", format_value.get_name(), "--mode", mode.name(), "--cgroup", &cgroup];
+    let ended = apart::run(arguments.map(OsStr::new)).context("the demo");
     machine::remove_cgroups(&cgroup)?;
     let left = Machine::look()?.beyond(&before);
     ensure!(left.is_empty(), "the demo left behind: {}", left.join(", "));
@@ -124,48 +119,6 @@ impl Mode {
         match self {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
-        }
-    }
-}
-
-/// How the demo ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Ended {
-    Well,
-    Stopped,
-}
-
-fn start_apart(format: Format, mode: Mode, cgroup: &str, folder: &Path) -> Result<Process> {
-    let format = format.to_possible_value().context("a format has a name")?;
-    let mode = mode.name();
-    let mut command = Command::new(std::env::current_exe().context("find this program")?);
-    command.args(["demo-inside", "--output", format.get_name(), "--mode", mode]);
-    command.args(["--cgroup", cgroup, "--folder"]).arg(folder);
-    let apart = [Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Pid, Namespace::Mount];
-    let launch = Launch::new(command).in_new(&apart).with_own_proc().in_own_session().dying_with_us();
-    Ok(launch.start()?.process)
-}
-
-/// Raised by Ctrl-C and its like.
-fn stop_flag() -> Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&flag)).context("wait for signals")?;
-    }
-    Ok(flag)
-}
-
-/// Waits for the demo, or ends it: it is process 1 of its namespace, so all that it started ends with it.
-fn wait(demo: &Process, stopped: &AtomicBool) -> Result<Ended> {
-    loop {
-        if let Some(status) = demo.wait_for(Duration::from_millis(50)) {
-            ensure!(status.success(), "the demo failed: {status}");
-            return Ok(Ended::Well);
-        }
-        if stopped.load(Ordering::Relaxed) {
-            demo.signal(Signal::KILL)?;
-            demo.wait();
-            return Ok(Ended::Stopped);
         }
     }
 }

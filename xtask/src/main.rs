@@ -6,7 +6,6 @@ mod build;
 mod debian;
 mod demo;
 mod field;
-mod figure;
 mod image;
 mod soak;
 mod test;

@@ -26,9 +26,9 @@ use clap::{Args, ValueEnum};
 use kernel_io::netns::Netns;
 
 use crate::field::{Fairlead, Field, Proxy, Tools};
-use crate::figure::{Figure, Figures, Goal, percentile};
 use crate::{build, debian};
 use beacon::Beacon;
+use bench::figure::{Figure, Figures, Goal, percentile};
 use clients::Tally;
 use world::World;
 
@@ -101,7 +101,7 @@ pub(crate) fn run(soak: &Soak) -> Result<()> {
         ("--seed", soak.seed),
     ];
     arguments.extend(numbers.into_iter().flat_map(|(name, number)| [name.to_owned(), number.to_string()]));
-    crate::apart::run(arguments.iter().map(OsStr::new))
+    crate::apart::run(arguments.iter().map(OsStr::new))?.well()
 }
 
 /// The soak itself.

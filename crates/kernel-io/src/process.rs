@@ -8,6 +8,7 @@
 
 mod launch;
 
+pub(crate) use launch::let_die_with_us;
 pub use launch::{Launch, Started};
 
 use std::io;

@@ -11,6 +11,7 @@ use kernel_state::Change;
 use kernel_state::xtables::{self, COMMIT, Key, Layout, Rules, parse_save, script};
 use thiserror::Error;
 
+use crate::process::let_die_with_us;
 use crate::target::{Applied, Drift, ReadError, Refused, Target, WriteError};
 
 mod probe;
@@ -215,7 +216,7 @@ fn run(program: &str, arguments: &[&str], input: Input<'_>) -> Result<Output, To
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A tool that outlived us could write after the next process has read.
-    dies_with_its_parent(&mut command);
+    let_die_with_us(&mut command).map_err(start)?;
     let mut child = command.spawn().map_err(start)?;
     if let Some(stdin) = child.stdin.take() {
         let mut stdin = BufWriter::with_capacity(INPUT_BUFFER, stdin);
@@ -235,17 +236,6 @@ fn run(program: &str, arguments: &[&str], input: Input<'_>) -> Result<Output, To
     let lines: Vec<&str> =
         lines.lines().filter(|line| !line.starts_with("Try `") && !line.is_empty()).collect();
     Err(ToolError::Status { tool: program.to_owned(), status: output.status, message: lines.join("; ") })
-}
-
-/// Lets the kernel end a child when the thread that started it ends.
-#[expect(unsafe_code, reason = "the only way to run something between fork and exec")]
-fn dies_with_its_parent(command: &mut Command) {
-    use std::os::unix::process::CommandExt;
-    let bind = || Ok(rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?);
-    // SAFETY: the closure makes one system call and touches no memory that another thread could hold locked.
-    unsafe {
-        command.pre_exec(bind);
-    }
 }
 
 impl Tool {

@@ -12,6 +12,8 @@ mod knowledge;
 mod modes;
 mod reconciler;
 mod relaying;
+#[cfg(test)]
+mod samples;
 mod source;
 mod writer;
 

@@ -119,7 +119,8 @@ fn service_plans(
         return Vec::new();
     };
     let mut taken = BTreeSet::new();
-    let context = Context { facts, node, name, service, cluster_ip };
+    let health_check = health_check(facts, node, name, service);
+    let context = Context { facts, node, name, service, cluster_ip, health_check };
     service.ports.iter().map(|port| context.service_plan(port, &mut taken, problems)).collect()
 }
 
@@ -130,6 +131,7 @@ struct Context<'a> {
     name: &'a ServiceName,
     service: &'a Service,
     cluster_ip: IpAddr,
+    health_check: Option<HealthCheck>,
 }
 
 impl Context<'_> {
@@ -159,7 +161,7 @@ impl Context<'_> {
             affinity: self.service.affinity,
             entrances,
             named_on_node: self.named_on_node(port),
-            health_check: self.health_check(),
+            health_check: self.health_check,
         }
     }
 
@@ -308,24 +310,30 @@ impl Context<'_> {
         }
         Some(ranges)
     }
+}
 
-    fn health_check(&self) -> Option<HealthCheck> {
-        let port = match (self.service.kind, self.service.external_policy) {
-            (ServiceKind::LoadBalancer, Policy::Local) => self.service.health_check_node_port?,
-            (ServiceKind::LoadBalancer, Policy::Cluster)
-            | (ServiceKind::ClusterIp | ServiceKind::NodePort, _) => {
-                return None;
-            }
-        };
-        let slices = self.facts.slices.get(self.name).into_iter().flatten().map(|(_, slice)| slice);
-        let addresses: BTreeSet<IpAddr> = slices
-            .filter(|slice| slice.family == self.node.family && !slice.ports.is_empty())
-            .flat_map(|slice| &slice.endpoints)
-            .filter(|endpoint| is_local_and_ready(endpoint, &self.facts.node))
-            .map(|endpoint| endpoint.address)
-            .collect();
-        Some(HealthCheck { port, local_ready: addresses.len() })
-    }
+/// What a load balancer may ask of this node, the same for all ports of a Service.
+fn health_check(
+    facts: &Facts,
+    node: &NodePlan,
+    name: &ServiceName,
+    service: &Service,
+) -> Option<HealthCheck> {
+    let port = match (service.kind, service.external_policy) {
+        (ServiceKind::LoadBalancer, Policy::Local) => service.health_check_node_port?,
+        (ServiceKind::LoadBalancer, Policy::Cluster)
+        | (ServiceKind::ClusterIp | ServiceKind::NodePort, _) => {
+            return None;
+        }
+    };
+    let slices = facts.slices.get(name).into_iter().flatten().map(|(_, slice)| slice);
+    let addresses: BTreeSet<IpAddr> = slices
+        .filter(|slice| slice.family == node.family && !slice.ports.is_empty())
+        .flat_map(|slice| &slice.endpoints)
+        .filter(|endpoint| is_local_and_ready(endpoint, &facts.node))
+        .map(|endpoint| endpoint.address)
+        .collect();
+    Some(HealthCheck { port, local_ready: addresses.len() })
 }
 
 impl Facts {

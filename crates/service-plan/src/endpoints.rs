@@ -96,11 +96,9 @@ pub(crate) fn is_local_and_ready(endpoint: &SliceEndpoint, node: &Node) -> bool 
 }
 
 fn cluster_pool(candidates: &[Candidate<'_>], node: &Node) -> Pool {
+    // Where no endpoint is ready there is no topology, so hints never narrow the terminating ones.
     let topology = Topology::of(candidates, node);
-    first_serving(candidates, |candidate| {
-        // Hints narrow the ready endpoints alone; the terminating ones are the last resort.
-        candidate.endpoint.health != Health::Ready || topology.admits(candidate.endpoint, node)
-    })
+    first_serving(candidates, |candidate| topology.admits(candidate.endpoint, node))
 }
 
 /// The ready ones of those admitted, or where none is, the terminating ones of those admitted.

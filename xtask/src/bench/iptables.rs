@@ -9,8 +9,8 @@ use kernel_io::netns::Netns;
 
 use super::round::Round;
 use crate::field::{Tools, children_cpu};
-use crate::figure::{Figure, Figures, Goal, percentile};
 use crate::workspace::output;
+use bench::figure::{Figure, Figures, Goal, percentile};
 
 const LOADS: usize = 3;
 const CHANGES: u32 = 40;

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::round::Round;
 use crate::field::Tools;
-use crate::figure::{Figure, Figures, Goal, percentile};
+use bench::figure::{Figure, Figures, Goal, percentile};
 
 const LOADS: usize = 3;
 const CHANGES: u32 = 60;

@@ -165,6 +165,11 @@ enum Act {
     DieWithUs,
 }
 
+/// Lets the kernel end a child when the thread that starts it ends, for those who start and wait in one go.
+pub(crate) fn let_die_with_us(command: &mut Command) -> io::Result<()> {
+    Before { acts: vec![Act::DieWithUs], ..Before::default() }.attach(command)
+}
+
 impl Before {
     #[expect(unsafe_code, reason = "the only way to run something between fork and exec")]
     fn attach(mut self, command: &mut Command) -> io::Result<()> {

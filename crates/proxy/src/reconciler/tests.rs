@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use kernel_io::{Drift, ReadError};
 use service_plan::{
-    EndpointSlice, FactChange, Facts, Family, Health, LocalPodsSetting, LocalhostNodePorts, Mark,
-    MasqueradeAll, Node, NodePortSetting, Policy, Port, Protocol, Service, ServiceKind, ServicePort,
-    Settings, SliceEndpoint, SliceName, SlicePort, Touched, plan,
+    EndpointSlice, FactChange, Facts, Family, Health, Protocol, SliceEndpoint, SliceName, SlicePort, Touched,
+    plan,
 };
 use testkit::{Dice, FakeTarget, Fault, FaultyTarget};
 
 use super::*;
+use crate::samples::{facts, port, service};
 
 /// Objects of a kernel that knows pods, pools of them, and addresses that lead to pools.
 enum Toy {}
@@ -181,48 +181,6 @@ fn fresh(facts: &Facts) -> State<Toy> {
     reconciler.want(&plan(facts, &Touched::everything(), Family::V4).0);
     assert!(reconciler.write().is_complete());
     kernel.state()
-}
-
-fn facts() -> Facts {
-    let settings = Settings {
-        masquerade_all: MasqueradeAll::No,
-        mark: Mark(0x4000),
-        local_pods: LocalPodsSetting::NodeRanges,
-        node_ports: NodePortSetting::Primary,
-        localhost_node_ports: LocalhostNodePorts::Ignore,
-    };
-    let node = Node {
-        name: "n1".into(),
-        zone: "".into(),
-        ips: Vec::new(),
-        interface_addresses: Vec::new(),
-        pod_ranges: Vec::new(),
-    };
-    Facts::new(settings, node)
-}
-
-fn port(number: u16) -> Port {
-    Port::new(number).expect("a port")
-}
-
-/// A Service with port 80.
-fn service(name: &str, cluster_ip: &str) -> FactChange {
-    let ports =
-        vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: port(80), node_port: None }];
-    let service = Service {
-        created: None,
-        kind: ServiceKind::ClusterIp,
-        cluster_ips: vec![cluster_ip.parse().expect("an address")],
-        ports,
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity: None,
-        external_policy: Policy::Cluster,
-        internal_policy: Policy::Cluster,
-        health_check_node_port: None,
-    };
-    FactChange::Service(ServiceName::new("ns", name), Some(Arc::new(service)))
 }
 
 fn no_service(name: &str) -> FactChange {

@@ -7,51 +7,16 @@ use std::sync::mpsc;
 use kernel_state::Change;
 use kernel_state::xtables::Xtables;
 use proxy_modes::{InvalidPackets, Iptables};
-use service_plan::{
-    FactChange, Facts, LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, Node, NodePortSetting,
-    Policy, Port, Protocol, Service, ServiceKind, ServiceName, ServicePort, Settings, plan,
-};
+use service_plan::{Facts, plan};
 use testkit::{FakeTarget, Fault, FaultyTarget};
 
 use super::*;
 use crate::reconciler::Reconciler;
-
-fn facts() -> Facts {
-    let settings = Settings {
-        masquerade_all: MasqueradeAll::No,
-        mark: Mark(0x4000),
-        local_pods: LocalPodsSetting::NodeRanges,
-        node_ports: NodePortSetting::Primary,
-        localhost_node_ports: LocalhostNodePorts::Ignore,
-    };
-    let node = Node {
-        name: "n1".into(),
-        zone: "".into(),
-        ips: Vec::new(),
-        interface_addresses: Vec::new(),
-        pod_ranges: Vec::new(),
-    };
-    Facts::new(settings, node)
-}
+use crate::samples::{facts, service};
 
 /// The plan of a new Service that nothing serves, so that its cluster IP is rejected.
 fn plan_of(facts: &mut Facts, name: &str, cluster_ip: &str) -> Plan {
-    let number = Port::new(80).expect("a port");
-    let port = ServicePort { name: "".into(), protocol: Protocol::Tcp, port: number, node_port: None };
-    let service = Service {
-        created: None,
-        kind: ServiceKind::ClusterIp,
-        cluster_ips: vec![cluster_ip.parse().expect("an address")],
-        ports: vec![port],
-        external_ips: Vec::new(),
-        load_balancer_ips: Vec::new(),
-        source_ranges: Vec::new(),
-        affinity: None,
-        external_policy: Policy::Cluster,
-        internal_policy: Policy::Cluster,
-        health_check_node_port: None,
-    };
-    let touched = facts.apply(FactChange::Service(ServiceName::new("ns", name), Some(Arc::new(service))));
+    let touched = facts.apply(service(name, cluster_ip));
     plan(facts, &touched, Family::V4).0
 }
 

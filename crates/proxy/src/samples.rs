@@ -1,0 +1,51 @@
+//! Small facts to test with.
+
+use std::sync::Arc;
+
+use service_plan::{
+    FactChange, Facts, LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, Node, NodePortSetting,
+    Policy, Port, Protocol, Service, ServiceKind, ServiceName, ServicePort, Settings,
+};
+
+/// A node, and nothing on it.
+pub(crate) fn facts() -> Facts {
+    let settings = Settings {
+        masquerade_all: MasqueradeAll::No,
+        mark: Mark(0x4000),
+        local_pods: LocalPodsSetting::NodeRanges,
+        node_ports: NodePortSetting::Primary,
+        localhost_node_ports: LocalhostNodePorts::Ignore,
+    };
+    let node = Node {
+        name: "n1".into(),
+        zone: "".into(),
+        ips: Vec::new(),
+        interface_addresses: Vec::new(),
+        pod_ranges: Vec::new(),
+    };
+    Facts::new(settings, node)
+}
+
+pub(crate) fn port(number: u16) -> Port {
+    Port::new(number).expect("a port")
+}
+
+/// A Service with port 80.
+pub(crate) fn service(name: &str, cluster_ip: &str) -> FactChange {
+    let ports =
+        vec![ServicePort { name: "".into(), protocol: Protocol::Tcp, port: port(80), node_port: None }];
+    let service = Service {
+        created: None,
+        kind: ServiceKind::ClusterIp,
+        cluster_ips: vec![cluster_ip.parse().expect("an address")],
+        ports,
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        affinity: None,
+        external_policy: Policy::Cluster,
+        internal_policy: Policy::Cluster,
+        health_check_node_port: None,
+    };
+    FactChange::Service(ServiceName::new("ns", name), Some(Arc::new(service)))
+}
