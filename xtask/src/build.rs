@@ -3,38 +3,43 @@
 use std::env;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::workspace::{cargo, dist, host, root, run};
 
-/// Everything; `pause` first, since `fairlead` carries it.
+/// Everything; `pause` comes with `fairlead`, which carries it.
 pub(crate) fn all() -> Result<()> {
-    pause()?;
     fairlead()?;
     Ok(())
 }
 
 /// The program that holds a pod.
 pub(crate) fn pause() -> Result<PathBuf> {
-    artefact("pause")
+    artefact("pause", |_| ())
 }
 
-/// The program for everything else.
+/// The program for everything else; the `pause` in it is the one that is installed.
 pub(crate) fn fairlead() -> Result<PathBuf> {
-    artefact("fairlead")
+    let pause = pause()?;
+    artefact("fairlead", |build| {
+        build.env("FAIRLEAD_PAUSE", pause);
+    })
 }
 
 /// Builds a package for the machine's own target, named explicitly: so the flags for a static program do not reach
 /// the build scripts and the procedural macros, which cannot be static.
-fn artefact(package: &str) -> Result<PathBuf> {
+fn artefact(package: &str, with: impl FnOnce(&mut Command)) -> Result<PathBuf> {
     let host = host()?;
     let target = root().join("target");
     let flags = format!("{} -C target-feature=+crt-static", env::var("RUSTFLAGS").unwrap_or_default());
-    run(cargo(["build", "--quiet", "--release", "--package", package, "--target", &host, "--target-dir"])
-        .arg(&target)
-        .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .env("RUSTFLAGS", flags.trim_start()))?;
+    let arguments =
+        ["build", "--quiet", "--release", "--package", package, "--target", &host, "--target-dir"];
+    let mut build = cargo(arguments);
+    build.arg(&target).env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags.trim_start());
+    with(&mut build);
+    run(&mut build)?;
 
     // By way of a rename: the program that is replaced may be running.
     let built = target.join(&host).join("release").join(package);

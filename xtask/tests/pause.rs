@@ -132,6 +132,11 @@ fn it_is_one_page_of_file_and_four_of_memory() {
 }
 
 #[test]
+fn fairlead_carries_the_one_that_ships() {
+    assert!(pod_sandbox::PAUSE == fs::read(pause()).expect("read pause"));
+}
+
+#[test]
 fn it_makes_only_calls_that_every_runtime_allows() {
     let folder = tempfile::tempdir().expect("make a folder");
     let trace = folder.path().join("trace");

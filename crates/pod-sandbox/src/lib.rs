@@ -20,3 +20,6 @@ pub use linux::Linux;
 pub use sandbox::{Left, RemoveError, RunError, Sandbox, run};
 pub use spec::{Limits, Network, PidSharing, PodNetwork, SandboxSpec};
 pub use steps::{Side, Step, VethEnd, steps};
+
+/// The program `pause` itself, as it ships: carried inside, so that a pod needs no image to be held.
+pub const PAUSE: &[u8] = include_bytes!(env!("FAIRLEAD_PAUSE"));
