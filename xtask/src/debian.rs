@@ -14,7 +14,8 @@ const PEERS: [(&str, &str); 3] = [
 ];
 
 /// Each with its reason.
-const PACKAGES: [(&str, &str); 10] = [
+const PACKAGES: [(&str, &str); 11] = [
+    ("busybox-static", "busybox: the programs in the images that tests make"),
     ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
     ("iproute2", "ip: the lab's namespaces and links"),
     ("iptables", "iptables-restore: the iptables mode on the real kernel"),

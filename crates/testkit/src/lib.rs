@@ -3,9 +3,10 @@
 //! A scenario is a folder below `scenarios/`; its README says what is in it. [`Scenario`] reads it, [`replayed`]
 //! goes through its steps, [`rendered`] says them in a mode's words, [`golden`] compares what comes out with
 //! what was blessed, and [`packet_checks`] compares what becomes of packets with what should.
-//! The [`lab`] sends them.
+//! The [`lab`] sends them. [`images`] are made by hand, honest and hostile ones.
 
 pub mod golden;
+pub mod images;
 pub mod lab;
 pub mod packet_checks;
 mod packets;

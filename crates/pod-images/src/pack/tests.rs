@@ -5,16 +5,18 @@ use std::io::Read;
 
 use serde_json::{Value, json};
 
-use super::{Image, digest};
+use super::{Image, Layer, Layout, tar_of};
+use crate::Digest;
 
-fn image() -> Image {
-    let config = json!({ "User": "65535:65535", "Entrypoint": ["/pause"] });
-    Image {
-        name: "fairlead.dev/pause:1",
-        architecture: "amd64",
-        config,
-        files: vec![("pause", b"program".to_vec())],
-    }
+fn archive() -> Vec<u8> {
+    let layer = tar_of([("pause", 0o755, b"program".as_slice())].into_iter()).expect("a layer");
+    let image = Image {
+        name: "fairlead.dev/pause:1".to_owned(),
+        architecture: "amd64".to_owned(),
+        config: json!({ "User": "65535:65535", "Entrypoint": ["/pause"] }),
+        layers: vec![Layer::of_tar(layer)],
+    };
+    Layout::of(&image).archive().expect("an archive")
 }
 
 /// The files of an archive, each with mode and owners and time in front.
@@ -45,24 +47,23 @@ fn blob(descriptor: &Value) -> String {
 
 #[test]
 fn the_same_inputs_give_the_same_bytes() {
-    let archive = || image().archive().expect("an archive");
     assert_eq!(archive(), archive());
 }
 
 #[test]
 fn every_blob_has_the_digest_of_its_name() {
-    let files = contents(&image().archive().expect("an archive"));
+    let files = contents(&archive());
     let blobs: Vec<_> =
         files.iter().filter_map(|(path, file)| Some((path.strip_prefix("blobs/sha256/")?, file))).collect();
     assert_eq!(blobs.len(), 3);
     for (name, (_, bytes)) in blobs {
-        assert_eq!(name, digest(bytes));
+        assert_eq!(name, Digest::of(bytes).hexadecimal());
     }
 }
 
 #[test]
 fn the_index_leads_to_one_layer_with_one_file() {
-    let files = contents(&image().archive().expect("an archive"));
+    let files = contents(&archive());
     assert_eq!(json_of(&files, "oci-layout"), json!({ "imageLayoutVersion": "1.0.0" }));
     let index = json_of(&files, "index.json");
     let named = &index["manifests"][0];
