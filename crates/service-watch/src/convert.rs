@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
+use manifest_documents::Findings;
 use service_plan::{
     EndpointSlice, Family, Health, Hints, NodePort, Policy, Port, Protocol, Seconds, Service, ServiceKind,
     ServiceName, ServicePort, SliceEndpoint, SlicePort,
@@ -25,31 +26,6 @@ pub(crate) enum Answer<T> {
     Ours(T),
     /// Nothing, and why.
     NotOurs(&'static str),
-}
-
-/// A field that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct FieldError {
-    /// Kind, namespace and name.
-    pub(crate) object: String,
-    /// `spec.ports[0].port`
-    pub(crate) path: String,
-    /// What is wrong.
-    pub(crate) message: String,
-}
-
-/// What was found wrong with one object.
-#[derive(Debug, Default)]
-pub(crate) struct Findings {
-    fields: Vec<(String, String)>,
-    verdict: Verdict,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Verdict {
-    #[default]
-    Accepted,
-    Refused,
 }
 
 /// Whether a text can name an object. Names reach comments of kernel rules, so nothing else may pass.
@@ -148,45 +124,6 @@ pub(crate) fn node(wire: &wire::Node, findings: &mut Findings) -> Option<NodeObj
 pub(crate) fn service_cidr(wire: &wire::ServiceCidr, findings: &mut Findings) -> Option<Vec<IpNet>> {
     let ranges = ranges(&wire.spec.cidrs, "spec.cidrs", findings);
     findings.unless_refused(ranges)
-}
-
-impl Findings {
-    /// A field that refuses the object. Of several complaints about one field the first is kept.
-    pub(crate) fn refuse(&mut self, path: impl fmt::Display, message: impl Into<String>) {
-        self.verdict = Verdict::Refused;
-        self.remark(path, message);
-    }
-
-    /// A field that was dropped, or that deserves a word.
-    pub(crate) fn remark(&mut self, path: impl fmt::Display, message: impl Into<String>) {
-        let path = path.to_string();
-        if self.fields.iter().all(|(known, _)| *known != path) {
-            self.fields.push((path, message.into()));
-        }
-    }
-
-    /// What was found, told of an object.
-    pub(crate) fn into_errors(self, object: impl Fn() -> String) -> Vec<FieldError> {
-        self.fields
-            .into_iter()
-            .map(|(path, message)| FieldError { object: object(), path, message })
-            .collect()
-    }
-
-    /// The value that was read. If there is none, the object is refused, and any stand-in will do.
-    fn check<T>(&mut self, path: fmt::Arguments<'_>, read: Result<T, String>) -> Option<T> {
-        read.map_err(|message| self.refuse(path, message)).ok()
-    }
-
-    fn unless_refused<T>(&self, value: T) -> Option<T> {
-        (self.verdict == Verdict::Accepted).then_some(value)
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{}: {}: {}", self.object, self.path, self.message)
-    }
 }
 
 fn service_is_not_ours(wire: &wire::Service, findings: &mut Findings) -> Option<&'static str> {

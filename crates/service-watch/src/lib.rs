@@ -10,7 +10,6 @@
 
 mod api;
 mod convert;
-mod documents;
 mod lenient;
 mod manifests;
 mod objects;

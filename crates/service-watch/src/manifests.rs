@@ -14,12 +14,12 @@ use std::time::Duration;
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::documents::{self, Syntax, SyntaxError};
 use crate::objects::Key;
 use crate::store::{FileName, FileNews, Part, Said, Store};
 use crate::tree::{self, Listing, Stamp};
 use crate::watcher::{Anything, Noticed, Watcher};
 use crate::{Batch, Event, Report};
+use manifest_documents::{Syntax, SyntaxError};
 
 /// A file above this size is not read: no manifest is that large, and a mistake could be.
 const LARGEST_FILE: u64 = 64 << 20;
@@ -223,13 +223,13 @@ fn news_of(path: &FileName, syntax: Syntax, bytes: &[u8], mut known: BTreeMap<u6
         Err(error) => return FileNews::Broken(encoding_report(path, bytes, error.valid_up_to())),
     };
     let mut parts = Vec::new();
-    for chunk in documents::chunks(syntax, text) {
+    for chunk in manifest_documents::chunks(syntax, text) {
         let mut hasher = DefaultHasher::new();
         chunk.text.hash(&mut hasher);
         let hash = hasher.finish();
         let said = match known.remove(&hash) {
             Some(keys) => Said::Same(keys),
-            None => match documents::read(syntax, chunk) {
+            None => match manifest_documents::read(syntax, chunk) {
                 Ok(statements) => Said::New(statements),
                 Err(error) => return FileNews::Broken(syntax_report(path, &error)),
             },

@@ -11,8 +11,8 @@ use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
 use tracing::debug;
 
 use crate::NodeObject;
-use crate::convert::{self, Answer, FieldError, Findings};
-use crate::documents::{Document, Position};
+use crate::convert::{self, Answer};
+use manifest_documents::{Document, FieldError, Findings, Position};
 
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::documents::Position;
 use crate::objects::{About, Claim, Fact, Key, Statement};
 use crate::{Batch, Event, Report};
+use manifest_documents::Position;
 
 /// The path of a file; it sorts by bytes.
 pub(crate) type FileName = Arc<OsStr>;

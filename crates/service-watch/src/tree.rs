@@ -12,8 +12,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use tracing::debug;
 
-use crate::documents::Syntax;
 use crate::store::FileName;
+use manifest_documents::Syntax;
 
 /// The version of a file. An equal stamp means the same content, if the file was not written while it was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

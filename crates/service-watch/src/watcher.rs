@@ -15,9 +15,9 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
-use crate::documents::Syntax;
 use crate::store::FileName;
 use crate::tree::is_hidden;
+use manifest_documents::Syntax;
 
 /// A change is looked at once nothing has happened for this long: an editor that writes a new file and renames it
 /// over the old one is seen once, with nothing missing in between.

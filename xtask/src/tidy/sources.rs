@@ -20,8 +20,10 @@ const LONG: usize = 500;
 const LONG_REASON: &str = "//! Long because ";
 
 pub(super) fn pure_rooms(tree: &Tree) -> Vec<Finding> {
-    let pure =
-        |path: &str| PURE.iter().chain(&["pod-manifests"]).any(|room| is_in(path, room)) && !is_test(path);
+    let pure = |path: &str| {
+        PURE.iter().chain(&["manifest-documents", "pod-manifests"]).any(|room| is_in(path, room))
+            && !is_test(path)
+    };
     in_sources(tree, pure, |code| {
         let acts = code.words().filter(|(_, word)| {
             ["Instant", "SystemTime", "TcpListener", "TcpStream", "UdpSocket", "UnixStream", "UnixListener"]

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::convert::FieldError;
 use crate::objects::{About, Claim, Fact, Key, Statement};
 use crate::{Batch, Event, Report};
+use manifest_documents::FieldError;
 
 /// The objects of one kind.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 
-use crate::convert::{self, Answer, Findings};
-use crate::documents::Position;
+use crate::convert::{self, Answer};
 use crate::objects::{Fact, Key, Statement, nothing, stated};
 use crate::wire;
+use manifest_documents::{Findings, Position};
 use service_plan::{ServiceName, SliceName};
 
 /// A kind of object.

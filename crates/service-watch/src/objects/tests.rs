@@ -1,11 +1,13 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::documents::{self, Syntax};
+use manifest_documents::Syntax;
 
 fn statements(yaml: &str) -> Vec<Statement> {
-    let chunks = documents::chunks(Syntax::Yaml, yaml).into_iter();
-    chunks.flat_map(|chunk| documents::read(Syntax::Yaml, chunk).expect("the test's own YAML")).collect()
+    let chunks = manifest_documents::chunks(Syntax::Yaml, yaml).into_iter();
+    chunks
+        .flat_map(|chunk| manifest_documents::read(Syntax::Yaml, chunk).expect("the test's own YAML"))
+        .collect()
 }
 
 /// The key and a word for the claim, and the problems in full.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::documents::{self, Syntax};
+use manifest_documents::Syntax;
 
 /// A Service with this last part of its address; the name may have a namespace before a slash.
 fn service(name: &str, address: u8) -> String {
@@ -17,9 +17,9 @@ fn news(path: &str, yaml: &str) -> (FileName, FileNews) {
     let part = |chunk| Part {
         hash: 0,
         position: Position::Unknown,
-        said: Said::New(documents::read(Syntax::Yaml, chunk).expect("good YAML")),
+        said: Said::New(manifest_documents::read(Syntax::Yaml, chunk).expect("good YAML")),
     };
-    let parts = documents::chunks(Syntax::Yaml, yaml).into_iter().map(part).collect();
+    let parts = manifest_documents::chunks(Syntax::Yaml, yaml).into_iter().map(part).collect();
     (Arc::from(OsStr::new(path)), FileNews::Says(parts))
 }
 

@@ -9,14 +9,16 @@ use serde_saphyr::{MessageFormatter, Options, UserMessageFormatter};
 
 /// An object as it is written.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Document {
-    pub(crate) position: Position,
-    pub(crate) fields: Map<String, Value>,
+pub struct Document {
+    /// Where it stands.
+    pub position: Position,
+    /// What it says.
+    pub fields: Map<String, Value>,
 }
 
 /// Where in a text an object stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Position {
+pub enum Position {
     /// It is a document of its own that begins at this line.
     Line(u64),
     /// It is this entry of a list, from 0.
@@ -27,22 +29,25 @@ pub(crate) enum Position {
 
 /// Why a text is not what its name says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SyntaxError {
+pub struct SyntaxError {
     /// Line and column, from 1.
-    pub(crate) at: Option<(u64, u64)>,
-    pub(crate) message: String,
+    pub at: Option<(u64, u64)>,
+    /// What is wrong.
+    pub message: String,
 }
 
 /// How a text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Syntax {
+pub enum Syntax {
+    /// YAML.
     Yaml,
+    /// JSON.
     Json,
 }
 
 impl Syntax {
     /// By the end of a file's name.
-    pub(crate) fn of(file_name: &[u8]) -> Option<Self> {
+    pub fn of(file_name: &[u8]) -> Option<Self> {
         let dot = file_name.iter().rposition(|byte| *byte == b'.')?;
         match file_name.get(dot..)? {
             b".yaml" | b".yml" => Some(Self::Yaml),
@@ -54,17 +59,18 @@ impl Syntax {
 
 /// A part of a text that can be read on its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Chunk<'a> {
+pub struct Chunk<'a> {
     /// The number of its first line, from 1.
-    pub(crate) line: u64,
-    pub(crate) text: &'a str,
+    pub line: u64,
+    /// Its text.
+    pub text: &'a str,
     /// Where its object stands.
-    pub(crate) position: Position,
+    pub position: Position,
 }
 
 /// The documents of a YAML text, not yet parsed. A line that begins with `---` begins a document wherever it
 /// stands, even in a quoted text. A text with directives is left whole, and so is JSON.
-pub(crate) fn chunks(syntax: Syntax, text: &str) -> Vec<Chunk<'_>> {
+pub fn chunks(syntax: Syntax, text: &str) -> Vec<Chunk<'_>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let directive = text.starts_with('%') || text.contains("\n%");
     if syntax == Syntax::Json || directive {
@@ -85,7 +91,7 @@ pub(crate) fn chunks(syntax: Syntax, text: &str) -> Vec<Chunk<'_>> {
 
 /// What the objects of a chunk mean. Each entry of a list is understood as soon as it is read, so that only one
 /// at a time stands in memory as a tree.
-pub(crate) fn read<T: From<Document>>(syntax: Syntax, chunk: Chunk<'_>) -> Result<Vec<T>, SyntaxError> {
+pub fn read<T: From<Document>>(syntax: Syntax, chunk: Chunk<'_>) -> Result<Vec<T>, SyntaxError> {
     let meanings = match syntax {
         Syntax::Yaml => serde_saphyr::from_multiple_with_options::<Meaning<T>>(chunk.text, yaml_options())
             .map_err(SyntaxError::from),
