@@ -7,6 +7,7 @@
 //! wrapper that is safe to call.
 
 pub mod cgroup;
+pub mod conntrack;
 pub mod datagrams;
 pub mod ipset;
 pub mod ipvs;

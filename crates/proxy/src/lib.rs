@@ -7,6 +7,7 @@
 
 mod conductor;
 mod config;
+mod flows;
 pub mod ipvs;
 mod knowledge;
 mod modes;
@@ -22,6 +23,7 @@ pub use config::{
     ClientConnection, Config, ConfigError, DetectLocal, IptablesConfig, IpvsConfig, NftablesConfig,
     UserspaceConfig,
 };
+pub use flows::FlowsPass;
 pub use modes::{ModeError, ProxyMode};
 pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};
 pub use relay::Balancer;

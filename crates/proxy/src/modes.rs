@@ -14,10 +14,11 @@ use kernel_state::nft::Family as NftFamily;
 use kernel_state::xtables::{GuardedChain, Layout};
 use proxy_modes::{InvalidPackets, Iptables, Ipvs, Mode, Nftables, Userspace};
 use relay::Relay;
-use service_plan::{Family, LocalhostNodePorts, Plan};
+use service_plan::{Family, LocalhostNodePorts, Plan, SentOn};
 use thiserror::Error;
 use tracing::{debug, warn};
 
+use crate::flows::{Tracked, WithFlows};
 use crate::ipvs::{self, BareObjects, IpvsError, IpvsSettings, Nothing};
 use crate::reconciler::{Pass, Reconciler, Sighting};
 use crate::relaying::Relaying;
@@ -99,19 +100,31 @@ pub(crate) fn open(
     relaying: &Relaying,
     ipvs: &IpvsSettings,
 ) -> Result<Opened, ModeError> {
-    let families = match mode {
-        ProxyMode::Iptables => open_iptables(localhost)?,
-        ProxyMode::Nftables => open_nftables()?,
+    let (families, relay) = match mode {
+        ProxyMode::Iptables => (open_iptables(localhost)?, None),
+        ProxyMode::Nftables => (open_nftables()?, None),
         ProxyMode::Ipvs => {
             ipvs::prepare(ipvs)?;
-            open_ipvs(ipvs)?
+            (open_ipvs(ipvs)?, None)
         }
         ProxyMode::Userspace => {
             let (families, relay) = open_userspace(relaying)?;
-            return Ok(Opened { families, relay: Some(relay) });
+            (families, Some(relay))
         }
     };
-    Ok(Opened { families, relay: None })
+    Ok(Opened { families: families.into_iter().map(|one| with_flows(mode, one)).collect(), relay })
+}
+
+/// The same, and the kernel forgets the flows that a write left stale.
+fn with_flows(
+    mode: ProxyMode,
+    (family, reconciler): (Family, Box<dyn Reconcile>),
+) -> (Family, Box<dyn Reconcile>) {
+    let sent_on = match mode {
+        ProxyMode::Iptables | ProxyMode::Nftables | ProxyMode::Ipvs => SentOn::ByKernel,
+        ProxyMode::Userspace => SentOn::ByRelay,
+    };
+    (family, Box::new(WithFlows::new(family, sent_on, reconciler, Tracked::default())))
 }
 
 /// One for every family and whatever else a mode writes to, with nothing wanted: what they write removes all that

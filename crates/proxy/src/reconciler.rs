@@ -7,6 +7,7 @@ use kernel_state::{Change, Objects, Owner, Retried, State, Tracker};
 use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
 
+use crate::flows::FlowsPass;
 use crate::modes::Reconcile;
 
 /// Brings the kernel's state of one family to the plan.
@@ -31,6 +32,8 @@ pub struct Pass {
     pub holds_back: bool,
     /// Why the pass ended early.
     pub failure: Option<Failure>,
+    /// What became of the UDP flows that it left stale, if any.
+    pub flows: Option<FlowsPass>,
 }
 
 /// An owner whose objects the kernel does not take.
@@ -75,6 +78,11 @@ impl Pass {
     /// Whether the kernel is as planned.
     pub fn is_complete(&self) -> bool {
         self.failure.is_none() && !self.holds_back
+    }
+
+    /// Whether nothing is left to be tried again.
+    pub fn is_done(&self) -> bool {
+        self.is_complete() && self.flows.as_ref().is_none_or(|flows| flows.outcome.is_ok())
     }
 }
 

@@ -67,7 +67,7 @@ pub(crate) fn write_plans(
             let start = Instant::now();
             let pass = write(family, reconciler, cause);
             look_at = Instant::now() + LOOK_PERIOD.max(start.elapsed() * LOOK_SHARE);
-            retry = match (pass.is_complete(), retry) {
+            retry = match (pass.is_done(), retry) {
                 (true, _) => None,
                 (false, Some(retry)) if due.is_none() => Some(retry),
                 (false, _) => Some(Retry::after(due)),

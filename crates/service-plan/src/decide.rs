@@ -10,12 +10,12 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::claims::Claim;
-use crate::endpoints::{Anywhere, Selection, Uses, candidates, is_local_and_ready, select};
+use crate::endpoints::{Anywhere, Selection, Uses, candidates, is_local_and_ready, select, serving};
 use crate::facts::{
     Facts, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll, NodePortSetting, Policy, Scope, Service,
     ServiceKind, ServicePort, Touched,
 };
-use crate::names::{Family, Port, ServiceName, ServicePortName};
+use crate::names::{Family, Port, Protocol, ServiceName, ServicePortName};
 use crate::plan::{
     Address, Entrance, HealthCheck, LocalPods, Masquerade, NodePlan, NodePortAddresses, Plan, PoolName,
     Problem, ServicePlan, Source, Verdict,
@@ -150,6 +150,10 @@ impl Context<'_> {
         let slices = self.facts.slices.get(self.name).into_iter().flatten().map(|(_, slice)| &**slice);
         let candidates = candidates(slices, &name, self.node.family, &self.facts.node);
         let selection = select(&candidates, self.uses(port), &self.facts.node);
+        let serving = match port.protocol {
+            Protocol::Udp => serving(&candidates),
+            Protocol::Tcp | Protocol::Sctp => Vec::new(),
+        };
         let entrances = addresses
             .into_iter()
             .map(|at| Entrance { at, verdicts: self.verdicts(at, &selection) })
@@ -161,6 +165,7 @@ impl Context<'_> {
             affinity: self.service.affinity,
             entrances,
             named_on_node: self.named_on_node(port),
+            serving,
             health_check: self.health_check,
         }
     }

@@ -3,7 +3,7 @@
 //! Shapes: discovery.k8s.io/v1 EndpointSlice; KEP-2433 (hints), KEP-1669 (terminating endpoints),
 //! KEP-3015 (same zone, same node).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use crate::facts::{EndpointSlice, Health, Node, SliceEndpoint};
@@ -44,6 +44,12 @@ pub(crate) struct Candidate<'a> {
     locality: Locality,
 }
 
+impl Candidate<'_> {
+    fn serves(&self) -> bool {
+        self.endpoint.health != Health::Unready
+    }
+}
+
 /// Merges the slices of a Service to the endpoints of one of its ports, in upstream's order: by their text.
 pub(crate) fn candidates<'a>(
     slices: impl Iterator<Item = &'a EndpointSlice>,
@@ -73,6 +79,13 @@ pub(crate) fn candidates<'a>(
     candidates
 }
 
+/// All that serve, sorted.
+pub(crate) fn serving(candidates: &[Candidate<'_>]) -> Vec<SocketAddr> {
+    let serving = candidates.iter().filter(|candidate| candidate.serves());
+    let serving: BTreeSet<_> = serving.map(|candidate| candidate.at).collect();
+    serving.into_iter().collect()
+}
+
 /// Selects among the endpoints of a service port.
 pub(crate) fn select(candidates: &[Candidate<'_>], uses: Uses, node: &Node) -> Selection {
     let cluster = match uses {
@@ -85,8 +98,7 @@ pub(crate) fn select(candidates: &[Candidate<'_>], uses: Uses, node: &Node) -> S
         }
         Uses::Cluster => Pool::new(),
     };
-    let serves = |candidate: &Candidate<'_>| candidate.endpoint.health != Health::Unready;
-    let anywhere = if candidates.iter().any(serves) { Anywhere::Some } else { Anywhere::None };
+    let anywhere = if candidates.iter().any(Candidate::serves) { Anywhere::Some } else { Anywhere::None };
     Selection { cluster, local, anywhere }
 }
 

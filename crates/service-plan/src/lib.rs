@@ -17,6 +17,7 @@ mod plan;
 mod print;
 #[cfg(test)]
 mod samples;
+mod stale_flows;
 
 pub use decide::plan;
 pub use facts::{
@@ -29,3 +30,4 @@ pub use plan::{
     Address, Endpoint, EndpointComments, Entrance, HealthCheck, LocalPods, Locality, Masquerade, NodePlan,
     NodePortAddresses, Plan, Pool, PoolName, Problem, ServicePlan, Source, Verdict,
 };
+pub use stale_flows::{Flows, SentOn, StaleFlows, stale_flows};

@@ -86,6 +86,8 @@ pub struct ServicePlan {
     pub entrances: Vec<Entrance>,
     /// The node's addresses on which some Service names this port as its own, so that it is no node port there.
     pub named_on_node: Vec<IpAddr>,
+    /// Where UDP flows may stay: all endpoints that serve, wherever they are and whatever the policies say, sorted.
+    pub serving: Vec<SocketAddr>,
     /// What a load balancer may ask of this node about the Service.
     pub health_check: Option<HealthCheck>,
 }

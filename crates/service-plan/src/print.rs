@@ -1,12 +1,13 @@
 //! How a plan reads: one paragraph a service port, as in the scenarios' plan files.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
 use crate::facts::{LocalhostNodePorts, MasqueradeAll};
 use crate::plan::{
     Address, Endpoint, EndpointComments, Entrance, LocalPods, Locality, Masquerade, NodePlan,
-    NodePortAddresses, Plan, PoolName, ServicePlan, Source, Verdict,
+    NodePortAddresses, Plan, Pool, PoolName, ServicePlan, Source, Verdict,
 };
 
 impl Display for Plan {
@@ -83,10 +84,22 @@ impl Display for ServicePlan {
             list(out, &self.named_on_node)?;
             writeln!(out)?;
         }
+        if !self.serving.is_empty() && !self.is_served_by(&self.cluster) {
+            write!(out, "  flows stay with ")?;
+            list(out, &self.serving)?;
+            writeln!(out)?;
+        }
         if let Some(check) = self.health_check {
             writeln!(out, "  health check node port {}: {} local ready", check.port, check.local_ready)?;
         }
         Ok(())
+    }
+}
+
+impl ServicePlan {
+    fn is_served_by(&self, pool: &Pool) -> bool {
+        let pool: BTreeSet<_> = pool.iter().map(|endpoint| endpoint.at).collect();
+        self.serving.iter().copied().collect::<BTreeSet<_>>() == pool
     }
 }
 

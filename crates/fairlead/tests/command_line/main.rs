@@ -4,6 +4,7 @@
 mod bad_input;
 mod crash;
 mod dry_run;
+mod flows;
 mod nftables;
 mod serving;
 mod stage;

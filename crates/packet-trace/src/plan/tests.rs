@@ -63,6 +63,7 @@ fn service(entrances: Vec<Entrance>) -> ServicePlan {
         affinity: None,
         entrances,
         named_on_node: Vec::new(),
+        serving: Vec::new(),
         health_check: None,
     }
 }

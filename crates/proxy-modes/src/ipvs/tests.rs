@@ -54,6 +54,7 @@ fn service(entrances: Vec<Entrance>) -> ServicePlan {
         affinity: None,
         entrances,
         named_on_node: Vec::new(),
+        serving: Vec::new(),
         health_check: None,
     }
 }
@@ -129,6 +130,7 @@ fn a_node_port_is_served_on_each_address_that_is_not_named() {
     let verdicts = [(Source::Node, forward(PoolName::Cluster)), (Source::Anyone, forward(PoolName::Local))];
     let plan = ServicePlan {
         named_on_node: vec![ip("192.168.0.11")],
+        serving: Vec::new(),
         health_check: Some(HealthCheck { port: NodePort::new(32_000).expect("not 0"), local_ready: 1 }),
         ..service(vec![entrance(Address::NodePort(port), &verdicts)])
     };

@@ -59,6 +59,7 @@ fn service(name: &str) -> ServicePlan {
         affinity: None,
         entrances: vec![cluster_ip, node_port],
         named_on_node: Vec::new(),
+        serving: Vec::new(),
         health_check: None,
     }
 }
