@@ -1,8 +1,10 @@
 //! Control groups for pods, in both of the kernel's layouts: one tree a controller (v1) or one tree for all (v2).
 
 mod group;
+mod resources;
 
 pub use group::Cgroup;
+pub use resources::Resources;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +16,7 @@ use thiserror::Error;
 /// Where the trees are mounted.
 const ROOT: &str = "/sys/fs/cgroup";
 /// What limits a pod.
-const CONTROLLERS: [&str; 2] = ["memory", "pids"];
+const CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "hugetlb", "memory", "pids"];
 /// How often a group is made again when somebody removes its parent meanwhile.
 const TRIES: usize = 5;
 
@@ -22,7 +24,7 @@ const TRIES: usize = 5;
 #[derive(Debug, Error)]
 pub enum CgroupError {
     /// Neither layout is mounted.
-    #[error("no cgroup controller memory or pids is mounted under {}", root.display())]
+    #[error("no cgroup controller is mounted under {}", root.display())]
     Absent {
         /// Where it was looked for.
         root: PathBuf,
@@ -73,6 +75,8 @@ pub struct Cgroups {
     layout: Layout,
     /// By controller; in the layout of one tree for all there is one entry.
     parents: BTreeMap<&'static str, PathBuf>,
+    /// Where others may make groups of the same name: every tree that is mounted.
+    everywhere: Vec<PathBuf>,
 }
 
 /// Which of the kernel's two layouts.
@@ -83,41 +87,47 @@ enum Layout {
 }
 
 impl Cgroups {
-    /// Looks at /sys/fs/cgroup and at where this process is.
+    /// Looks at /sys/fs/cgroup.
     pub fn detect() -> Result<Self, CgroupError> {
-        let path = Path::new("/proc/self/cgroup");
-        let own = fs::read_to_string(path).map_err(|source| failed("read", path, source))?;
-        Self::in_tree(Path::new(ROOT), &own)
+        Self::in_tree(Path::new(ROOT))
     }
 
-    /// Looks at a tree; `own` is what /proc/self/cgroup says.
-    ///
-    /// With a tree a controller, groups are made below our own, so that limits on us hold for them. With one
-    /// tree they are made at its root: a group that holds processes, such as ours, may not hold limited groups.
-    pub fn in_tree(root: &Path, own: &str) -> Result<Self, CgroupError> {
+    /// Looks at a tree. Groups are made at its root, in the same place for every controller, since that is what an OCI
+    /// runtime can be told; and in the layout of one tree a group that holds processes, as ours does, may hold no others.
+    pub fn in_tree(root: &Path) -> Result<Self, CgroupError> {
         if root.join("cgroup.controllers").exists() {
             let parents = BTreeMap::from([("", root.to_path_buf())]);
-            return Ok(Self { layout: Layout::OneTree, parents });
+            return Ok(Self { layout: Layout::OneTree, parents, everywhere: vec![root.to_path_buf()] });
         }
         let parents: BTreeMap<_, _> = CONTROLLERS
             .into_iter()
-            .filter_map(|name| Some((name, own_directory(root, name, own)?)))
+            .map(|name| (name, root.join(name)))
+            .filter(|(name, tree)| *name != "cpuset" && tree.join("cgroup.procs").exists())
             .collect();
         if parents.is_empty() {
             return Err(CgroupError::Absent { root: root.to_path_buf() });
         }
-        Ok(Self { layout: Layout::TreePerController, parents })
+        // Links, such as cpu to cpu,cpuacct, lead to what is there already.
+        let trees = fs::read_dir(root).map_err(|source| failed("read", root, source))?;
+        let trees =
+            trees.filter_map(Result::ok).filter(|tree| tree.file_type().is_ok_and(|kind| kind.is_dir()));
+        let everywhere = trees.map(|tree| tree.path()).collect();
+        Ok(Self { layout: Layout::TreePerController, parents, everywhere })
     }
 
-    /// Makes a group, such as `fairlead/POD`; one of that name that an earlier process left empty is taken over.
-    pub fn create(&self, name: &str) -> Result<Cgroup, CgroupError> {
+    /// The group of this name, be it there or not, such as one that an earlier process made.
+    pub fn group(&self, name: &str) -> Result<Cgroup, CgroupError> {
         let parts: Vec<_> = Path::new(name).components().collect();
         if name.is_empty() || !parts.iter().all(|part| matches!(part, Component::Normal(_))) {
             return Err(CgroupError::Name { name: name.to_owned() });
         }
-        let group = Cgroup::new(self.layout, name, &self.parents);
-        let created = self.parents.values().try_for_each(|parent| self.create_below(parent, name));
-        let usable = created.and_then(|()| match group.pids()?.as_slice() {
+        Ok(Cgroup::new(self, name))
+    }
+
+    /// Makes a group, such as `fairlead/POD`; one of that name that an earlier process left empty is taken over.
+    pub fn create(&self, name: &str) -> Result<Cgroup, CgroupError> {
+        let group = self.group(name)?;
+        let usable = self.ensure(name).and_then(|group| match group.pids()?.as_slice() {
             [] => Ok(()),
             [..] => Err(CgroupError::InUse { path: group.path() }),
         });
@@ -130,6 +140,13 @@ impl Cgroups {
                 Err(error)
             }
         }
+    }
+
+    /// The group of this name, made if it is not there.
+    pub fn ensure(&self, name: &str) -> Result<Cgroup, CgroupError> {
+        let group = self.group(name)?;
+        self.parents.values().try_for_each(|parent| self.create_below(parent, name))?;
+        Ok(group)
     }
 
     fn create_below(&self, parent: &Path, name: &str) -> Result<(), CgroupError> {
@@ -158,21 +175,6 @@ impl Cgroups {
         }
         outcome
     }
-}
-
-/// Where this process is in a controller's tree, or the tree's root where that place is not visible (in a
-/// container); nothing if the controller is not mounted.
-fn own_directory(root: &Path, controller: &str, own: &str) -> Option<PathBuf> {
-    let tree = root.join(controller);
-    if !tree.join("cgroup.procs").exists() {
-        return None;
-    }
-    // number:controllers:path
-    let place = own.lines().find_map(|line| {
-        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
-        controllers.split(',').any(|name| name == controller).then(|| path.trim_start_matches('/'))
-    });
-    Some(place.map(|place| tree.join(place)).filter(|path| path.is_dir()).unwrap_or(tree))
 }
 
 /// Lets the groups below a group have the controllers that it has itself.

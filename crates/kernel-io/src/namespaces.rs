@@ -1,20 +1,31 @@
-//! Namespaces of every kind that a pod has: hold those of a process, work inside them.
+//! Namespaces of every kind that a pod has: hold those of a process or of files, work inside them.
+
+mod pinned;
+mod user;
+
+pub use pinned::{Identity, NamespaceFiles};
+pub use user::IdRange;
 
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::netns::Netns;
 
 /// A kind of namespace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Namespace {
+    /// User and group numbers, and what root may do. First in the order: it gives the right to enter the others.
+    /// A thread of ours cannot enter one, only a process that is being started.
+    User,
     /// Links, addresses, routes, rules and sockets.
     Net,
     /// System V and POSIX message queues, semaphores and shared memory.
@@ -49,6 +60,26 @@ pub enum NamespaceError {
     Enter {
         /// Which.
         kind: Namespace,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A file could not be made to stand for a namespace, or no longer so.
+    #[error("{verb} the {kind} namespace at {}", path.display())]
+    Pin {
+        /// What was tried.
+        verb: &'static str,
+        /// Which.
+        kind: Namespace,
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// A user namespace could not be made, or its numbers could not be mapped.
+    #[error("make a user namespace: {verb}")]
+    User {
+        /// What was tried.
+        verb: &'static str,
         /// The kernel's answer.
         source: io::Error,
     },
@@ -88,6 +119,19 @@ impl Namespaces {
         Ok(Self(vec![(Namespace::Net, fd)]))
     }
 
+    /// These and others together.
+    #[must_use]
+    pub fn and(mut self, others: Namespaces) -> Self {
+        self.0.extend(others.0);
+        self.0.sort_by_key(|(kind, _)| *kind);
+        self
+    }
+
+    /// Whether one of this kind is held.
+    pub fn has(&self, kind: Namespace) -> bool {
+        self.0.iter().any(|(held, _)| *held == kind)
+    }
+
     /// Runs `work` in a thread inside the namespaces and returns its result; a panic in it goes on here.
     ///
     /// With a PID namespace among them, only processes that `work` starts are in it, never the thread itself.
@@ -97,7 +141,7 @@ impl Namespaces {
 
     /// Sets the host name of the UTS namespace among these.
     pub fn set_hostname(&self, name: &str) -> Result<(), NamespaceError> {
-        if !self.0.iter().any(|(kind, _)| *kind == Namespace::Uts) {
+        if !self.has(Namespace::Uts) {
             let source = io::Error::new(io::ErrorKind::InvalidInput, "no UTS namespace is held");
             return Err(NamespaceError::Hostname { name: name.to_owned(), source });
         }
@@ -135,7 +179,7 @@ pub(crate) fn in_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> io::Res
 }
 
 #[expect(unsafe_code, reason = "unshare can take file descriptors from a thread; not with our flags")]
-fn unshare_flags(flags: UnshareFlags) -> Result<(), NamespaceError> {
+pub(crate) fn unshare_flags(flags: UnshareFlags) -> Result<(), NamespaceError> {
     debug_assert!(!flags.contains(UnshareFlags::FILES), "descriptors stay shared");
     // SAFETY: without the FILES flag the table of file descriptors stays shared between the threads.
     unsafe { unshare_unsafe(flags) }.map_err(|errno| NamespaceError::Create(errno.into()))
@@ -143,8 +187,9 @@ fn unshare_flags(flags: UnshareFlags) -> Result<(), NamespaceError> {
 
 impl Namespace {
     /// Its name below /proc/PID/ns.
-    fn file(self) -> &'static str {
+    pub fn file(self) -> &'static str {
         match self {
+            Namespace::User => "user",
             Namespace::Net => "net",
             Namespace::Ipc => "ipc",
             Namespace::Uts => "uts",
@@ -153,8 +198,9 @@ impl Namespace {
         }
     }
 
-    fn link(self) -> LinkNameSpaceType {
+    pub(crate) fn link(self) -> LinkNameSpaceType {
         match self {
+            Namespace::User => LinkNameSpaceType::User,
             Namespace::Net => LinkNameSpaceType::Network,
             Namespace::Ipc => LinkNameSpaceType::InterProcessCommunication,
             Namespace::Uts => LinkNameSpaceType::HostNameAndNISDomainName,
@@ -163,8 +209,9 @@ impl Namespace {
         }
     }
 
-    fn flag(self) -> UnshareFlags {
+    pub(crate) fn flag(self) -> UnshareFlags {
         match self {
+            Namespace::User => UnshareFlags::NEWUSER,
             Namespace::Net => UnshareFlags::NEWNET,
             Namespace::Ipc => UnshareFlags::NEWIPC,
             Namespace::Uts => UnshareFlags::NEWUTS,
@@ -177,6 +224,7 @@ impl Namespace {
 impl fmt::Display for Namespace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Namespace::User => "user",
             Namespace::Net => "network",
             Namespace::Ipc => "IPC",
             Namespace::Uts => "UTS",

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -77,6 +78,11 @@ impl Netns {
     /// The namespace of a process.
     pub fn of_process(pid: u32) -> Result<Self, NetnsError> {
         Self::open(format!("/proc/{pid}/ns/net"))
+    }
+
+    /// The namespace that a file stands for.
+    pub fn at(path: &Path) -> Result<Self, NetnsError> {
+        Self::open(path.display().to_string())
     }
 
     /// Runs `work` in a thread inside the namespace and returns its result; a panic in it goes on here.

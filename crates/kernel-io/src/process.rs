@@ -6,8 +6,10 @@
 //! lets process 1 of a PID namespace end only when all that were started into the namespace from outside are
 //! reaped, so nobody may forget to wait.
 
+mod found;
 mod launch;
 
+pub use found::{Birth, Found};
 pub(crate) use launch::let_die_with_us;
 pub use launch::{Launch, Started};
 
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 pub use rustix::process::Signal;
-use rustix::process::pidfd_send_signal;
+use rustix::process::{Pid, kill_process_group, pidfd_send_signal};
 use thiserror::Error;
 
 use crate::namespaces::NamespaceError;
@@ -114,6 +116,16 @@ impl Process {
     /// Signals it; nothing happens if it has ended. Never hits another process that got its number.
     pub fn signal(&self, signal: Signal) -> Result<(), ProcessError> {
         match pidfd_send_signal(&self.0.pidfd, signal) {
+            Ok(()) | Err(Errno::SRCH) => Ok(()),
+            Err(errno) => Err(ProcessError::Signal { signal, pid: self.0.pid, source: errno.into() }),
+        }
+    }
+
+    /// Signals it and all that it started and that stayed in its session's first group; for one that was started in a
+    /// session of its own and has not ended.
+    pub fn signal_session(&self, signal: Signal) -> Result<(), ProcessError> {
+        let group = i32::try_from(self.0.pid).ok().and_then(Pid::from_raw);
+        match group.map_or(Err(Errno::SRCH), |group| kill_process_group(group, signal)) {
             Ok(()) | Err(Errno::SRCH) => Ok(()),
             Err(errno) => Err(ProcessError::Signal { signal, pid: self.0.pid, source: errno.into() }),
         }

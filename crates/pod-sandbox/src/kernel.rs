@@ -1,23 +1,45 @@
 //! The door through which steps are done and undone.
 
+use std::io;
+use std::path::PathBuf;
+
 use kernel_io::cgroup::CgroupError;
 use kernel_io::link::LinkError;
+use kernel_io::mounts::MountError;
 use kernel_io::namespaces::NamespaceError;
 use kernel_io::netns::NetnsError;
 use kernel_io::process::ProcessError;
 use kernel_io::sysctl::SysctlError;
 use thiserror::Error;
 
-use crate::steps::Step;
+use crate::cni::CniError;
+use crate::journal::{JournalError, Record};
+use crate::pool::PoolError;
+use crate::spec::Problem;
+use crate::steps::{Step, Trace, Wiring};
 
 /// What does and undoes steps: [`crate::Linux`], or a fake.
 pub trait Kernel {
-    /// Does a step, wholly or not at all.
+    /// What is known of the sandbox.
+    fn record(&self) -> &Record;
+
+    /// How its pod gets its links.
+    fn wiring(&self) -> Wiring;
+
+    /// Remembers, beyond our own end, that something is about to be made.
+    fn begin(&mut self, trace: Trace) -> Result<(), StepError>;
+
+    /// Does a step.
     fn apply(&mut self, step: &Step) -> Result<(), StepError>;
 
-    /// Undoes a step that was done, after all that were done after it are undone. What is gone already, be it
-    /// because its process ended or its link was deleted, is no error.
-    fn undo(&mut self, step: &Step) -> Result<(), StepError>;
+    /// Undoes what was begun, be it done, half done or gone already.
+    fn undo(&mut self, trace: &Trace) -> Result<(), StepError>;
+
+    /// Remembers that all is done.
+    fn finish(&mut self) -> Result<(), StepError>;
+
+    /// Forgets a sandbox of which all is undone.
+    fn forget(&mut self) -> Result<(), StepError>;
 }
 
 /// A step that could not be done or undone.
@@ -38,20 +60,39 @@ pub enum StepError {
     /// Of a link, an address or a route.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// Of a mount.
+    #[error(transparent)]
+    Mount(#[from] MountError),
     /// Of a setting.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
-    /// A setting that is not the pod's alone, so that setting it would change the node.
-    #[error("sysctl {name} is not the pod's own")]
-    NotThePods {
-        /// The setting.
-        name: String,
+    /// Of a CNI network.
+    #[error(transparent)]
+    Cni(#[from] CniError),
+    /// Of addresses or user numbers.
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    /// Of the sandbox's state.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// It was asked for what this node does not give.
+    #[error(transparent)]
+    Refused(#[from] Problem),
+    /// A file could not be read or written.
+    #[error("{verb} {}", path.display())]
+    File {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
     },
-    /// An earlier step that makes what this one needs was not done.
-    #[error("there is no {missing} yet")]
-    TooEarly {
-        /// What is needed.
-        missing: &'static str,
+    /// The process that holds the pod ended at once.
+    #[error("pause ended as soon as it was started: {status}")]
+    Ended {
+        /// How.
+        status: String,
     },
     /// The process that holds the pod did not end when it was killed.
     #[error("process {pid} does not end")]

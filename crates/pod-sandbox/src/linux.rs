@@ -1,150 +1,277 @@
 //! Steps on the real kernel.
 
-use std::path::Path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use kernel_io::cgroup::{Cgroup, Cgroups};
+use kernel_io::cgroup::Cgroup;
 use kernel_io::link::{self, LinkError, Links};
-use kernel_io::namespaces::{Namespace, Namespaces};
+use kernel_io::mounts;
+use kernel_io::namespaces::{Namespace, NamespaceFiles};
 use kernel_io::netns::Netns;
-use kernel_io::process::{Launch, Process, Signal};
+use kernel_io::process::{Birth, Found, Launch, Signal};
 use kernel_io::sysctl;
 
+use crate::cni::{self, Call, NetworkList};
+use crate::files;
+use crate::journal::{self, Entry, Journal, Record};
 use crate::kernel::{Kernel, StepError};
-use crate::spec::PidSharing;
-use crate::steps::{Side, Step};
+use crate::node::Node;
+use crate::pool;
+use crate::spec::{Network, Problem, SandboxSpec};
+use crate::steps::{Side, Step, Trace, Wiring, own_namespaces};
+use crate::sysctls;
 
 /// How long a link may take to run after both ends are up, and a killed process to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The group of pause below the pod's own: one that holds processes may not pass controllers on.
+const PAUSE_GROUP: &str = "pause";
 
-/// The real kernel, and what has been made in it for one sandbox.
+/// The real kernel, and one sandbox in it.
 #[derive(Debug)]
 pub struct Linux {
-    node: Netns,
-    cgroups: Cgroups,
-    cgroup: Option<Cgroup>,
+    node: Node,
+    journal: Journal,
+    wiring: Wiring,
     node_links: Option<Links>,
-    pod: Option<Pod>,
-}
-
-/// What is there from the moment that `pause` runs.
-#[derive(Debug)]
-struct Pod {
-    pause: Process,
-    new: Vec<Namespace>,
-    pids: PidSharing,
-    /// Kept apart from `pause`, so that what it held can be undone even if it has ended.
-    netns: Netns,
-    links: Option<Links>,
+    pod_links: Option<Links>,
 }
 
 impl Linux {
-    /// A door to a kernel in which nothing is made yet. `node` is where the node's ends of links are.
-    pub fn new(node: Netns, cgroups: Cgroups) -> Self {
-        Self { node, cgroups, cgroup: None, node_links: None, pod: None }
+    /// A sandbox of which nothing is made yet but its journal.
+    pub fn begin(spec: &SandboxSpec, node: &Node) -> Result<Self, StepError> {
+        let settings = node.settings();
+        let wiring = match cni::configured(&settings.cni.configurations)? {
+            Some(network) => Wiring::Cni(network),
+            None => Wiring::Routed,
+        };
+        let problems =
+            [spec.problems(), sysctls::problems(spec, &settings.unsafe_sysctls), unmapped(spec, &wiring)];
+        if let Some(problem) = problems.into_iter().flatten().next() {
+            return Err(problem.into());
+        }
+        Ok(Self::over(node, Journal::create(node, spec)?, wiring))
     }
 
-    /// The process that holds the pod, from [`Step::StartPause`] on.
-    pub fn pause(&self) -> Option<&Process> {
-        self.pod.as_ref().map(|pod| &pod.pause)
+    /// A sandbox that is there, whole or in part.
+    pub(crate) fn over(node: &Node, journal: Journal, wiring: Wiring) -> Self {
+        Self { node: node.clone(), journal, wiring, node_links: None, pod_links: None }
     }
 
-    /// The pod's cgroup, from [`Step::MakeCgroup`] on.
-    pub fn cgroup(&self) -> Option<&Cgroup> {
-        self.cgroup.as_ref()
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
-    /// The pod's network namespace, from [`Step::StartPause`] on.
-    pub fn netns(&self) -> Option<&Netns> {
-        self.pod.as_ref().map(|pod| &pod.netns)
+    pub(crate) fn node(&self) -> &Node {
+        &self.node
     }
 
-    /// A command made ready to start inside the pod: in its namespaces and cgroup, ending with us.
-    pub fn launch(&self, command: Command) -> Result<Launch, StepError> {
-        let (pod, cgroup) = (self.pod_made()?, self.cgroup_made()?);
-        let launch = Launch::new(command).in_cgroup(cgroup.entrances()?).dying_with_us();
-        Ok(match pod.pids {
-            PidSharing::Pod | PidSharing::Node => launch.joining(pod.namespaces(&pod.new)?),
-            PidSharing::Container => {
-                let alone = [Namespace::Pid, Namespace::Mount];
-                let shared: Vec<_> = pod.new.iter().copied().filter(|kind| !alone.contains(kind)).collect();
-                launch.joining(pod.namespaces(&shared)?).in_new(&alone).with_own_proc()
-            }
-        })
+    /// Where the sandbox's files are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.journal.directory()
     }
 
-    fn start_pause(&mut self, program: &Path, new: &[Namespace], pids: PidSharing) -> Result<(), StepError> {
-        let cgroup = self.cgroup_made()?;
-        let mut command = Command::new(program);
+    /// The files that stand for its namespaces.
+    pub(crate) fn namespaces(&self) -> NamespaceFiles {
+        NamespaceFiles::at(&self.directory().join("ns"))
+    }
+
+    /// The directory that becomes the containers' /dev/shm.
+    pub(crate) fn memory(&self) -> PathBuf {
+        self.directory().join("shm")
+    }
+
+    /// The name of its cgroup, or of one below it.
+    pub(crate) fn cgroup_name(&self, below: Option<&str>) -> String {
+        let own = [self.node.settings().cgroup.as_str(), self.journal.record.spec.name.as_str()];
+        own.into_iter().chain(below).collect::<Vec<_>>().join("/")
+    }
+
+    pub(crate) fn cgroup(&self) -> Result<Cgroup, StepError> {
+        Ok(self.node.cgroups().group(&self.cgroup_name(None))?)
+    }
+
+    /// The process that holds the PID namespace, if it still runs.
+    pub(crate) fn pause(&self) -> Option<Found> {
+        let record = &self.journal.record;
+        let (pid, birth) = record.known.pause.filter(|_| record.boot == journal::boot())?;
+        Found::new(pid, birth)
+    }
+
+    /// Whether the CNI network, if there is one, says that the pod is still in it as it was added.
+    pub(crate) fn check_attachment(&self) -> Result<(), StepError> {
+        let Record { traces, known, .. } = &self.journal.record;
+        let network = traces.iter().find_map(Trace::attachment);
+        let (Some(network), Some(result)) = (network, &known.attachment) else { return Ok(()) };
+        let netns = self.namespaces().path(Namespace::Net);
+        Ok(self.call(network, Some(&netns)).check(result)?)
+    }
+
+    fn start_pause(&mut self) -> Result<(), StepError> {
+        let record = &self.journal.record;
+        let mut kinds = own_namespaces(&record.spec);
+        kinds.extend(record.known.ids.map(|_| Namespace::User));
+        let cgroup = self.node.cgroups().ensure(&self.cgroup_name(Some(PAUSE_GROUP)))?;
+        let mut command = Command::new("/pause");
         command.env_clear().current_dir("/");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let mut launch =
-            Launch::new(command).in_new(new).in_cgroup(cgroup.entrances()?).in_own_session().dying_with_us();
-        if new.contains(&Namespace::Pid) {
-            launch = launch.with_own_proc();
-        }
-        if !new.contains(&Namespace::Net) {
-            launch = launch.joining(Namespaces::network(&self.node)?);
-        }
+        let launch = Launch::new(command)
+            .joining(self.namespaces().open(&kinds)?)
+            .in_new(&[Namespace::Pid, Namespace::Mount])
+            .in_cgroup(cgroup.entrances()?)
+            .with_root(&self.node.pause_root())
+            .as_nobody()
+            .in_own_session();
         let pause = launch.start()?.process;
-        match Netns::of_process(pause.pid()) {
-            Ok(netns) => {
-                self.pod = Some(Pod { pause, new: new.to_vec(), pids, netns, links: None });
-                Ok(())
-            }
-            Err(error) => {
-                end(&pause)?;
-                Err(error.into())
-            }
-        }
+        let Some(birth) = Birth::of(pause.pid()) else {
+            let status = pause.wait_for(PATIENCE).map(|status| status.to_string()).unwrap_or_default();
+            return Err(StepError::Ended { status });
+        };
+        self.journal.say(Entry::Pause(pause.pid(), birth))?;
+        self.namespaces().pin_of_process(Namespace::Pid, pause.pid())?;
+        self.learn_namespaces(&[own_namespaces(&self.journal.record.spec), vec![Namespace::Pid]].concat())
     }
 
     fn stop_pause(&mut self) -> Result<(), StepError> {
-        // Whoever does not end with `pause` ends now, so that nobody lives on in half a pod.
-        let killed = self.cgroup.as_ref().map_or(Ok(()), Cgroup::kill_all);
-        if let Some(pod) = &self.pod {
-            end(&pod.pause)?;
+        self.namespaces().release(Namespace::Pid)?;
+        let Some(pause) = self.pause() else { return Ok(()) };
+        pause.signal(Signal::KILL)?;
+        // It ends after all others of its namespace, and these after their parents have noticed.
+        self.cgroup()?.kill_all()?;
+        if pause.ends_within(PATIENCE) { Ok(()) } else { Err(StepError::DoesNotEnd { pid: pause.pid() }) }
+    }
+
+    fn make_namespaces(&mut self, kinds: &[Namespace]) -> Result<(), StepError> {
+        let directory = self.directory().join("ns");
+        fs::create_dir(&directory).map_err(|source| file_error("make", &directory, source))?;
+        self.namespaces().make(kinds, self.journal.record.known.ids)?;
+        self.learn_namespaces(kinds)
+    }
+
+    fn learn_namespaces(&mut self, kinds: &[Namespace]) -> Result<(), StepError> {
+        let files = self.namespaces();
+        let user = self.journal.record.known.ids.map(|_| Namespace::User);
+        let all = kinds.iter().copied().chain(user);
+        let identities = all.filter_map(|kind| Some((kind, files.identity(kind)?))).collect();
+        Ok(self.journal.say(Entry::Namespaces(identities))?)
+    }
+
+    fn attach(&mut self, network: &NetworkList) -> Result<(), StepError> {
+        let netns = self.namespaces().path(Namespace::Net);
+        let result = self.call(network, Some(&netns)).add()?;
+        self.journal.say(Entry::Addresses(cni::addresses(&result)))?;
+        Ok(self.journal.say(Entry::Attached(result))?)
+    }
+
+    fn detach(&self, network: &NetworkList) -> Result<(), StepError> {
+        let netns = self.namespaces().path(Namespace::Net);
+        let netns = self.namespaces().identity(Namespace::Net).map(|_| netns.as_path());
+        Ok(self.call(network, netns).delete(self.journal.record.known.attachment.as_ref())?)
+    }
+
+    fn call<'a>(&'a self, network: &'a NetworkList, netns: Option<&'a Path>) -> Call<'a> {
+        Call { node: &self.node, network, spec: &self.journal.record.spec, netns }
+    }
+
+    fn mount_memory(&self, bytes: u64) -> Result<(), StepError> {
+        let directory = self.memory();
+        fs::create_dir(&directory).map_err(|source| file_error("make", &directory, source))?;
+        let owner = self.journal.record.known.ids.map_or(0, |ids| ids.first);
+        Ok(mounts::mount_memory(&directory, bytes, owner)?)
+    }
+
+    fn write_files(&self) -> Result<(), StepError> {
+        let Record { spec, known, .. } = &self.journal.record;
+        let settings = self.node.settings();
+        let hosts = match spec.network {
+            Network::Pod(_) => files::hosts(&spec.hostname, &known.addresses, &spec.host_aliases),
+            Network::Node => files::hosts_of_node(&text_of(&settings.hosts)?, &spec.host_aliases),
+        };
+        let hostname = match spec.network {
+            Network::Pod(_) => spec.hostname.kernel(),
+            Network::Node => sysctl::read("kernel.hostname")?,
+        };
+        let resolv_conf = files::resolv_conf(spec, &settings.cluster_dns, &text_of(&settings.resolv_conf)?);
+        for (name, text) in [("hosts", hosts), ("hostname", hostname + "\n"), ("resolv.conf", resolv_conf)] {
+            let path = self.directory().join(name);
+            fs::write(&path, text).map_err(|source| file_error("write", &path, source))?;
         }
-        self.pod = None;
-        Ok(killed?)
+        Ok(())
     }
 
     fn links(&mut self, side: Side) -> Result<&mut Links, StepError> {
-        let (netns, links) = match side {
-            Side::Node => (&self.node, &mut self.node_links),
-            Side::Pod => {
-                let pod = self.pod.as_mut().ok_or(NO_PAUSE)?;
-                (&pod.netns, &mut pod.links)
-            }
+        let netns = match side {
+            Side::Node => self.node.netns().clone(),
+            Side::Pod => self.pod_netns()?,
+        };
+        let links = match side {
+            Side::Node => &mut self.node_links,
+            Side::Pod => &mut self.pod_links,
         };
         Ok(match links {
             Some(links) => links,
-            None => links.insert(Links::of(netns)?),
+            None => links.insert(Links::of(&netns)?),
         })
     }
 
-    fn cgroup_made(&self) -> Result<&Cgroup, StepError> {
-        self.cgroup.as_ref().ok_or(NO_CGROUP)
+    fn pod_netns(&self) -> Result<Netns, StepError> {
+        Ok(self.namespaces().network()?)
     }
 
-    fn pod_made(&self) -> Result<&Pod, StepError> {
-        self.pod.as_ref().ok_or(NO_PAUSE)
+    fn set_sysctl(&self, name: &str, value: &str) -> Result<(), StepError> {
+        // The caller has seen to it that it is the pod's own.
+        let kind = sysctls::namespace_of(name).unwrap_or(Namespace::Net);
+        Ok(self.namespaces().open(&[kind])?.run(|| sysctl::write(name, value))??)
+    }
+
+    fn release_namespaces(&mut self, kinds: &[Namespace]) -> Result<(), StepError> {
+        // A socket inside would keep it.
+        self.pod_links = None;
+        let all = kinds.iter().chain(&[Namespace::User]);
+        Ok(all.copied().try_for_each(|kind| self.namespaces().release(kind))?)
     }
 }
 
 impl Kernel for Linux {
+    fn record(&self) -> &Record {
+        &self.journal.record
+    }
+
+    fn wiring(&self) -> Wiring {
+        self.wiring.clone()
+    }
+
+    fn begin(&mut self, trace: Trace) -> Result<(), StepError> {
+        Ok(self.journal.say(Entry::Begun(trace))?)
+    }
+
     fn apply(&mut self, step: &Step) -> Result<(), StepError> {
+        let name = self.journal.record.spec.name.clone();
         match step {
-            Step::MakeCgroup { name } => self.cgroup = Some(self.cgroups.create(name)?),
-            Step::LimitMemory { bytes } => self.cgroup_made()?.limit_memory(*bytes)?,
-            Step::LimitPids { count } => self.cgroup_made()?.limit_pids(*count)?,
-            Step::StartPause { program, new, pids } => self.start_pause(program, new, *pids)?,
-            Step::SetHostname { hostname } => {
-                self.pod_made()?.namespaces(&[Namespace::Uts])?.set_hostname(hostname)?;
+            Step::ReserveAddresses => {
+                let addresses = match &self.journal.record.spec.network {
+                    Network::Pod(network) if !network.addresses.is_empty() => {
+                        pool::reserve_these(&self.node, &name, &network.addresses)?;
+                        network.addresses.clone()
+                    }
+                    Network::Pod(_) | Network::Node => pool::reserve_addresses(&self.node, &name)?,
+                };
+                self.journal.say(Entry::Addresses(addresses))?;
+            }
+            Step::ReserveIds => {
+                let ids = pool::reserve_ids(&self.node, &name)?;
+                self.journal.say(Entry::Ids(ids))?;
+            }
+            Step::MakeCgroup => drop(self.node.cgroups().create(&self.cgroup_name(None))?),
+            Step::Limit(resources) => self.cgroup()?.limit(resources)?,
+            Step::MakeNamespaces(kinds) => self.make_namespaces(kinds)?,
+            Step::SetHostname(hostname) => {
+                self.namespaces().open(&[Namespace::Uts])?.set_hostname(hostname)?;
             }
             Step::AddVeth { pod, node } => {
-                let (pod_netns, node_netns) = (self.pod_made()?.netns.clone(), self.node.clone());
+                let (pod_netns, node_netns) = (self.pod_netns()?, self.node.netns().clone());
                 self.links(Side::Pod)?.create_veth(
                     link::VethEnd { name: &pod.name, netns: &pod_netns, mac: Some(pod.mac) },
                     link::VethEnd { name: &node.name, netns: &node_netns, mac: Some(node.mac) },
@@ -152,8 +279,8 @@ impl Kernel for Linux {
             }
             Step::SetLinkUp { side, link } => self.links(*side)?.set_up(link)?,
             Step::AwaitLink { side, link } => self.links(*side)?.wait_running(link, PATIENCE)?,
-            Step::AddAddress { side, link, address } => {
-                let links = self.links(*side)?;
+            Step::AddAddress { link, address } => {
+                let links = self.links(Side::Pod)?;
                 links.add_address(link, *address)?;
                 links.wait_local(address.addr(), PATIENCE)?;
             }
@@ -161,72 +288,72 @@ impl Kernel for Linux {
                 self.links(*side)?.add_neighbour(link, *address, *mac)?;
             }
             Step::AddRoute { side, route } => self.links(*side)?.add_route(route)?,
-            Step::SetSysctl { name, value } => {
-                let pod = self.pod_made()?;
-                let own = namespace_of(name).filter(|kind| pod.new.contains(kind));
-                let kind = own.ok_or_else(|| StepError::NotThePods { name: name.clone() })?;
-                pod.namespaces(&[kind])?.run(|| sysctl::write(name, value))??;
-            }
+            Step::Attach(network) => self.attach(network)?,
+            Step::SetSysctl { name, value } => self.set_sysctl(name, value)?,
+            Step::MountMemory { bytes } => self.mount_memory(*bytes)?,
+            Step::WriteFiles => self.write_files()?,
+            Step::AdmitProcesses => {}
+            Step::StartPause => self.start_pause()?,
         }
         Ok(())
     }
 
-    fn undo(&mut self, step: &Step) -> Result<(), StepError> {
-        match step {
-            Step::MakeCgroup { .. } => {
-                if let Some(cgroup) = &self.cgroup {
-                    cgroup.kill_all()?;
-                    cgroup.remove()?;
-                }
-                self.cgroup = None;
+    fn undo(&mut self, trace: &Trace) -> Result<(), StepError> {
+        let name = self.journal.record.spec.name.clone();
+        match trace {
+            Trace::Addresses => Ok(pool::release_addresses(&self.node, &name)?),
+            Trace::Ids => Ok(pool::release_ids(&self.node, &name)?),
+            Trace::Cgroup => {
+                let cgroup = self.cgroup()?;
+                cgroup.kill_all()?;
+                Ok(cgroup.remove()?)
             }
-            Step::StartPause { .. } => self.stop_pause()?,
-            Step::AddVeth { node, .. } => absent_is_fine(self.links(Side::Node)?.delete(&node.name))?,
-            Step::AddRoute { side: Side::Node, route } => {
-                absent_is_fine(self.links(Side::Node)?.delete_route(route))?;
-            }
-            // These go with the cgroup, the namespaces or the links that they were set on.
-            Step::LimitMemory { .. }
-            | Step::LimitPids { .. }
-            | Step::SetHostname { .. }
-            | Step::SetLinkUp { .. }
-            | Step::AwaitLink { .. }
-            | Step::AddAddress { .. }
-            | Step::AddNeighbour { .. }
-            | Step::AddRoute { side: Side::Pod, .. }
-            | Step::SetSysctl { .. } => {}
+            Trace::Namespaces(kinds) => self.release_namespaces(kinds),
+            Trace::Link(name) => absent_is_fine(self.links(Side::Node)?.delete(name)),
+            Trace::Attachment(network) => self.detach(network),
+            Trace::Memory => Ok(mounts::unmount_all(&self.memory())?),
+            Trace::Processes => Ok(self.cgroup()?.kill_all()?),
+            Trace::Pause => self.stop_pause(),
         }
-        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), StepError> {
+        // Sockets and descriptors that nobody needs any more.
+        (self.node_links, self.pod_links) = (None, None);
+        self.journal.say(Entry::Ready)?;
+        Ok(self.journal.release()?)
+    }
+
+    fn forget(&mut self) -> Result<(), StepError> {
+        Ok(self.journal.forget()?)
     }
 }
 
-const NO_PAUSE: StepError = StepError::TooEarly { missing: "process that holds the pod" };
-const NO_CGROUP: StepError = StepError::TooEarly { missing: "cgroup" };
+/// Ports of the node that nobody would lead to the pod.
+fn unmapped(spec: &SandboxSpec, wiring: &Wiring) -> Vec<Problem> {
+    let why = match wiring {
+        _ if spec.host_ports().is_empty() => return Vec::new(),
+        Wiring::Routed => {
+            "is not supported by the built-in network; use a CNI configuration with portmap".to_owned()
+        }
+        Wiring::Cni(network) if network.maps_ports() => return Vec::new(),
+        Wiring::Cni(network) => {
+            format!("no plugin of CNI network {} has the capability portMappings", network.name)
+        }
+    };
+    vec![Problem { field: "spec.containers[].ports[].hostPort", what: why }]
+}
 
-impl Pod {
-    fn namespaces(&self, kinds: &[Namespace]) -> Result<Namespaces, StepError> {
-        Ok(Namespaces::of_process(self.pause.pid(), kinds)?)
+/// The text of a file of the node; one that is not there says nothing.
+fn text_of(path: &Path) -> Result<String, StepError> {
+    match fs::read_to_string(path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(|source| file_error("read", path, source)),
     }
 }
 
-/// The namespace that a setting belongs to; none if all of the machine share it.
-fn namespace_of(sysctl: &str) -> Option<Namespace> {
-    const IPC: [&str; 4] = ["kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue."];
-    let name = sysctl.replace('/', ".");
-    match name.as_str() {
-        "kernel.hostname" | "kernel.domainname" => Some(Namespace::Uts),
-        name if name.starts_with("net.") => Some(Namespace::Net),
-        name if IPC.iter().any(|prefix| name.starts_with(prefix)) => Some(Namespace::Ipc),
-        _ => None,
-    }
-}
-
-fn end(process: &Process) -> Result<(), StepError> {
-    process.signal(Signal::KILL)?;
-    match process.wait_for(PATIENCE) {
-        Some(_) => Ok(()),
-        None => Err(StepError::DoesNotEnd { pid: process.pid() }),
-    }
+fn file_error(verb: &'static str, path: &Path, source: io::Error) -> StepError {
+    StepError::File { verb, path: path.to_path_buf(), source }
 }
 
 fn absent_is_fine(outcome: Result<(), LinkError>) -> Result<(), StepError> {

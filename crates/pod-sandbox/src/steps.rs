@@ -2,46 +2,33 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::PathBuf;
 
 use ipnet::IpNet;
+use kernel_io::cgroup::Resources;
 use kernel_io::link::{Mac, Route};
 use kernel_io::namespaces::Namespace;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
-use crate::spec::{Network, PidSharing, PodNetwork, SandboxSpec};
+use crate::cni::NetworkList;
+use crate::journal::Known;
+use crate::spec::{Network, PidSharing, SandboxSpec, Whose};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
+    /// Take addresses for the pod.
+    ReserveAddresses,
+    /// Take user and group numbers for the pod.
+    ReserveIds,
     /// Make the pod's cgroup.
-    MakeCgroup {
-        /// Its name below the place where groups are made.
-        name: String,
-    },
-    /// Limit the memory of the cgroup.
-    LimitMemory {
-        /// To this many.
-        bytes: u64,
-    },
-    /// Limit the processes and threads of the cgroup.
-    LimitPids {
-        /// To this many.
-        count: u64,
-    },
-    /// Start the program that holds the pod's namespaces, in the cgroup.
-    StartPause {
-        /// The program.
-        program: PathBuf,
-        /// The namespaces that it gets; the others are the node's.
-        new: Vec<Namespace>,
-        /// How processes that join see each other.
-        pids: PidSharing,
-    },
+    MakeCgroup,
+    /// Limit it.
+    Limit(Resources),
+    /// Make the pod's namespaces, each with a file that stands for it.
+    MakeNamespaces(Vec<Namespace>),
     /// Set the pod's host name.
-    SetHostname {
-        /// To this.
-        hostname: String,
-    },
+    SetHostname(String),
     /// Make the pair of links between pod and node.
     AddVeth {
         /// The pod's end.
@@ -63,10 +50,8 @@ pub enum Step {
         /// Its name.
         link: String,
     },
-    /// Give a link an address.
+    /// Give the pod's link an address.
     AddAddress {
-        /// Where.
-        side: Side,
         /// The link's name.
         link: String,
         /// The address.
@@ -90,6 +75,8 @@ pub enum Step {
         /// The route.
         route: Route,
     },
+    /// Let the plugins of a CNI network make links and addresses.
+    Attach(NetworkList),
     /// Set a setting of the pod's namespaces.
     SetSysctl {
         /// Its name.
@@ -97,6 +84,40 @@ pub enum Step {
         /// Its value.
         value: String,
     },
+    /// Mount what will be the containers' /dev/shm.
+    MountMemory {
+        /// The most that it may hold.
+        bytes: u64,
+    },
+    /// Write what will be the containers' /etc/hosts, /etc/hostname and /etc/resolv.conf.
+    WriteFiles,
+    /// From here on, processes may be in the pod.
+    AdmitProcesses,
+    /// Start the program that holds the pod's PID namespace.
+    StartPause,
+}
+
+/// What a step leaves behind, with all that is needed to undo it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Trace {
+    /// Addresses of the pool.
+    Addresses,
+    /// User numbers of the pool.
+    Ids,
+    /// The cgroup, and whoever is in it.
+    Cgroup,
+    /// Namespaces, by their files.
+    Namespaces(Vec<Namespace>),
+    /// A link of the node, and with it the pod's end, the addresses and the routes.
+    Link(String),
+    /// What the plugins of a CNI network made.
+    Attachment(NetworkList),
+    /// Mounted memory.
+    Memory,
+    /// Whoever runs in the pod.
+    Processes,
+    /// The process that holds the PID namespace.
+    Pause,
 }
 
 /// One end of a pair of links.
@@ -117,50 +138,118 @@ pub enum Side {
     Node,
 }
 
+/// How pods get their links.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// A pair of links for each, routed, by ourselves.
+    Routed,
+    /// By the plugins of a CNI network.
+    Cni(NetworkList),
+}
+
 /// The pod's own end of its link.
-const POD_LINK: &str = "eth0";
+pub(crate) const POD_LINK: &str = "eth0";
 /// The Ethernet address of every node's end: each is alone with its pod.
 const NODE_MAC: Mac = Mac([0xee; 6]);
 /// The gateways that exist nowhere but in the pods' routes.
 const GATEWAY_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 1, 1));
 const GATEWAY_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1));
 
-/// The steps to this sandbox, in order.
-pub fn steps(spec: &SandboxSpec) -> Vec<Step> {
-    let mut steps = vec![Step::MakeCgroup { name: format!("fairlead/{}", spec.name) }];
-    steps.extend(spec.limits.memory.map(|bytes| Step::LimitMemory { bytes }));
-    steps.extend(spec.limits.pids.map(|count| Step::LimitPids { count }));
-    steps.push(Step::StartPause { program: spec.pause.clone(), new: namespaces(spec), pids: spec.pids });
-    if let Network::Pod(network) = &spec.network {
-        steps.push(Step::SetHostname { hostname: spec.hostname.clone() });
-        links(network, &mut steps);
+/// The first steps: they take what pods have from a pool, and what they took is known to those that follow.
+pub fn reservations(spec: &SandboxSpec, wiring: &Wiring) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if has_network(spec) && *wiring == Wiring::Routed {
+        steps.push(Step::ReserveAddresses);
     }
-    steps.extend(
-        spec.sysctls.iter().map(|(name, value)| Step::SetSysctl { name: name.clone(), value: value.clone() }),
-    );
+    if spec.users == Whose::Pod {
+        steps.push(Step::ReserveIds);
+    }
     steps
 }
 
-/// The namespaces that the pod does not share with the node. The host name goes with the network.
-fn namespaces(spec: &SandboxSpec) -> Vec<Namespace> {
-    let network: &[_] = match spec.network {
-        Network::Pod(_) => &[Namespace::Net, Namespace::Uts],
-        Network::Node => &[],
-    };
-    // Its /proc must show its processes, so its mounts must be its own.
-    let pids: &[_] = match spec.pids {
-        PidSharing::Pod | PidSharing::Container => &[Namespace::Pid, Namespace::Mount],
-        PidSharing::Node => &[],
-    };
-    [network, &[Namespace::Ipc], pids].concat()
+/// The other steps, in order.
+pub fn steps(spec: &SandboxSpec, wiring: &Wiring, known: &Known) -> Vec<Step> {
+    let mut steps = vec![Step::MakeCgroup, Step::Limit(spec.resources.clone())];
+    let namespaces = own_namespaces(spec);
+    if !namespaces.is_empty() {
+        steps.push(Step::MakeNamespaces(namespaces));
+    }
+    if has_network(spec) {
+        steps.push(Step::SetHostname(spec.hostname.kernel()));
+        steps.push(Step::SetLinkUp { side: Side::Pod, link: "lo".to_owned() });
+        match wiring {
+            Wiring::Routed => links(&node_link(&spec.name), &known.addresses, &mut steps),
+            Wiring::Cni(network) => steps.push(Step::Attach(network.clone())),
+        }
+    }
+    let set =
+        |(name, value): (&String, &String)| Step::SetSysctl { name: name.clone(), value: value.clone() };
+    steps.extend(spec.sysctls.iter().map(set));
+    steps.extend([Step::MountMemory { bytes: spec.shm_size }, Step::WriteFiles, Step::AdmitProcesses]);
+    if spec.pids == PidSharing::Pod {
+        steps.push(Step::StartPause);
+    }
+    steps
+}
+
+/// The namespaces that the pod does not share with the node and that need no process to live. The host name goes with
+/// the network.
+pub(crate) fn own_namespaces(spec: &SandboxSpec) -> Vec<Namespace> {
+    let network: &[_] = if has_network(spec) { &[Namespace::Net, Namespace::Uts] } else { &[] };
+    let ipc: &[_] = if spec.ipc == Whose::Pod { &[Namespace::Ipc] } else { &[] };
+    [network, ipc].concat()
+}
+
+impl Step {
+    /// What it leaves behind, even if it fails halfway.
+    pub fn trace(&self) -> Option<Trace> {
+        match self {
+            Step::ReserveAddresses => Some(Trace::Addresses),
+            Step::ReserveIds => Some(Trace::Ids),
+            Step::MakeCgroup => Some(Trace::Cgroup),
+            Step::MakeNamespaces(kinds) => Some(Trace::Namespaces(kinds.clone())),
+            Step::AddVeth { node, .. } => Some(Trace::Link(node.name.clone())),
+            Step::Attach(network) => Some(Trace::Attachment(network.clone())),
+            Step::MountMemory { .. } => Some(Trace::Memory),
+            Step::AdmitProcesses => Some(Trace::Processes),
+            Step::StartPause => Some(Trace::Pause),
+            // These go with the cgroup, the namespaces, the links or the directory that they were set on.
+            Step::Limit(_)
+            | Step::SetHostname(_)
+            | Step::SetLinkUp { .. }
+            | Step::AwaitLink { .. }
+            | Step::AddAddress { .. }
+            | Step::AddNeighbour { .. }
+            | Step::AddRoute { .. }
+            | Step::SetSysctl { .. }
+            | Step::WriteFiles => None,
+        }
+    }
+}
+
+impl Trace {
+    /// The CNI network, if it is of one.
+    pub(crate) fn attachment(&self) -> Option<&NetworkList> {
+        if let Trace::Attachment(network) = self { Some(network) } else { None }
+    }
+}
+
+fn has_network(spec: &SandboxSpec) -> bool {
+    matches!(spec.network, Network::Pod(_))
+}
+
+/// The name of the node's end of a pod's link: short enough, and the same each time.
+fn node_link(sandbox: &str) -> String {
+    let digest = Sha256::digest(sandbox.as_bytes());
+    let bytes: [u8; 8] = std::array::from_fn(|place| digest[place]);
+    format!("fl{:012x}", u64::from_be_bytes(bytes) >> 16)
 }
 
 /// Links first, since neighbours and routes need them up; then the ways of each family.
-fn links(network: &PodNetwork, steps: &mut Vec<Step>) {
-    let (pod_mac, link) = (pod_mac(&network.addresses), POD_LINK.to_owned());
-    let node_link = network.node_link.clone();
+fn links(node_link: &str, addresses: &[IpAddr], steps: &mut Vec<Step>) {
+    let (pod_mac, link) = (pod_mac(addresses), POD_LINK.to_owned());
+    let node_link = node_link.to_owned();
     steps.extend([
-        Step::SetLinkUp { side: Side::Pod, link: "lo".to_owned() },
         Step::AddVeth {
             pod: VethEnd { name: link.clone(), mac: pod_mac },
             node: VethEnd { name: node_link.clone(), mac: NODE_MAC },
@@ -170,21 +259,21 @@ fn links(network: &PodNetwork, steps: &mut Vec<Step>) {
         Step::AwaitLink { side: Side::Node, link: node_link.clone() },
         Step::AwaitLink { side: Side::Pod, link: link.clone() },
     ]);
-    for address in network.addresses.iter().map(|address| IpNet::from(*address)) {
-        steps.push(Step::AddAddress { side: Side::Pod, link: link.clone(), address });
+    for address in addresses.iter().map(|address| IpNet::from(*address)) {
+        steps.push(Step::AddAddress { link: link.clone(), address });
     }
     for (gateway, route) in [
         (GATEWAY_V4, Route::default_via(GATEWAY_V4).dev(POD_LINK).on_link()),
         (GATEWAY_V6, Route::default_via(GATEWAY_V6).dev(POD_LINK)),
     ] {
-        if network.addresses.iter().any(|address| address.is_ipv4() == gateway.is_ipv4()) {
+        if addresses.iter().any(|address| address.is_ipv4() == gateway.is_ipv4()) {
             steps.extend([
                 Step::AddNeighbour { side: Side::Pod, link: link.clone(), address: gateway, mac: NODE_MAC },
                 Step::AddRoute { side: Side::Pod, route },
             ]);
         }
     }
-    for address in &network.addresses {
+    for address in addresses {
         let route = Route::to(IpNet::from(*address)).dev(&node_link);
         steps.extend([
             Step::AddNeighbour { side: Side::Node, link: node_link.clone(), address: *address, mac: pod_mac },
@@ -209,14 +298,15 @@ fn pod_mac(addresses: &[IpAddr]) -> Mac {
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Step::MakeCgroup { name } => write!(formatter, "make cgroup {name}"),
-            Step::LimitMemory { bytes } => write!(formatter, "limit memory to {bytes} bytes"),
-            Step::LimitPids { count } => write!(formatter, "limit processes to {count}"),
-            Step::StartPause { program, new, .. } => {
-                let kinds: Vec<_> = new.iter().map(Namespace::to_string).collect();
-                write!(formatter, "start {} with its own {}", program.display(), kinds.join(", "))
+            Step::ReserveAddresses => formatter.write_str("reserve addresses"),
+            Step::ReserveIds => formatter.write_str("reserve user numbers"),
+            Step::MakeCgroup => formatter.write_str("make the cgroup"),
+            Step::Limit(_) => formatter.write_str("limit the cgroup"),
+            Step::MakeNamespaces(kinds) => {
+                let kinds: Vec<_> = kinds.iter().map(Namespace::to_string).collect();
+                write!(formatter, "make namespaces: {}", kinds.join(", "))
             }
-            Step::SetHostname { hostname } => write!(formatter, "set host name {hostname}"),
+            Step::SetHostname(hostname) => write!(formatter, "set host name {hostname}"),
             Step::AddVeth { pod, node } => {
                 write!(
                     formatter,
@@ -226,14 +316,33 @@ impl fmt::Display for Step {
             }
             Step::SetLinkUp { side, link } => write!(formatter, "{side}: set link {link} up"),
             Step::AwaitLink { side, link } => write!(formatter, "{side}: wait for link {link} to run"),
-            Step::AddAddress { side, link, address } => {
-                write!(formatter, "{side}: add address {address} to {link}")
-            }
+            Step::AddAddress { link, address } => write!(formatter, "pod: add address {address} to {link}"),
             Step::AddNeighbour { side, link, address, mac } => {
                 write!(formatter, "{side}: add neighbour {address} at {mac} on {link}")
             }
             Step::AddRoute { side, route } => write!(formatter, "{side}: add route {route}"),
+            Step::Attach(network) => write!(formatter, "attach to CNI network {}", network.name),
             Step::SetSysctl { name, value } => write!(formatter, "set sysctl {name} to {value}"),
+            Step::MountMemory { bytes } => write!(formatter, "mount {bytes} bytes for /dev/shm"),
+            Step::WriteFiles => formatter.write_str("write hosts, hostname and resolv.conf"),
+            Step::AdmitProcesses => formatter.write_str("admit processes"),
+            Step::StartPause => formatter.write_str("start pause"),
+        }
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Trace::Addresses => formatter.write_str("addresses"),
+            Trace::Ids => formatter.write_str("user numbers"),
+            Trace::Cgroup => formatter.write_str("cgroup"),
+            Trace::Namespaces(_) => formatter.write_str("namespaces"),
+            Trace::Link(name) => write!(formatter, "link {name}"),
+            Trace::Attachment(network) => write!(formatter, "attachment to CNI network {}", network.name),
+            Trace::Memory => formatter.write_str("memory for /dev/shm"),
+            Trace::Processes => formatter.write_str("processes"),
+            Trace::Pause => formatter.write_str("pause"),
         }
     }
 }

@@ -69,16 +69,7 @@ impl fmt::Display for Machine {
 
 /// Removes the groups of the pods of a demo. The sandbox makes them below its own.
 pub(super) fn remove_cgroups(demo: &str) -> Result<()> {
-    let cgroups = Cgroups::detect()?;
-    let group = format!("fairlead/{demo}");
-    // Making one takes over what is there, so the folder can be looked into in either layout of the machine.
-    let last = cgroups.create(&format!("{group}/last"))?;
-    let folder = last.path().parent().map(Path::to_path_buf).context("a cgroup lies below another")?;
-    for name in names(&folder)?.into_iter().filter(|name| folder.join(name).is_dir() && name != "last") {
-        let left = cgroups.create(&format!("{group}/{name}"))?;
-        left.remove()?;
-    }
-    Ok(last.remove()?)
+    Ok(Cgroups::detect()?.group(&format!("fairlead/{demo}"))?.remove()?)
 }
 
 fn names(folder: &Path) -> Result<BTreeSet<String>> {

@@ -9,12 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use kernel_io::cgroup::Cgroups;
 use kernel_io::link::{Link, Route};
 use kernel_io::netns::Netns;
 use kernel_io::process::{Launch, Process, Signal};
 use kernel_io::sysctl;
-use pod_sandbox::{Limits, Linux, Network, PidSharing, PodNetwork, Sandbox, SandboxSpec, run, steps};
+use pod_sandbox::{
+    Network, Node, NodeSettings, PidSharing, PodName, PodNetwork, Resources, Sandbox, SandboxSpec,
+};
 
 use super::manifests::{Manifests, PodRecord};
 use super::{Mode, http};
@@ -48,7 +49,7 @@ pub(super) struct Stage {
     pub(super) mode: Mode,
     proxy: Option<Process>,
     log: PathBuf,
-    cgroup: String,
+    sandboxes: Node,
 }
 
 /// A pod with its containers.
@@ -68,29 +69,30 @@ impl Stage {
         let files = folder.join("manifests");
         fs::create_dir(&files)?;
         let manifests = Manifests::copy(&files)?;
-        let (log, cgroup) = (folder.join("proxy.log"), cgroup.to_owned());
-        Ok(Self { node, outside, pods: BTreeMap::new(), manifests, mode, proxy: None, log, cgroup })
+        let mut settings = NodeSettings::at(&folder.join("pods"));
+        settings.cgroup = format!("fairlead/{cgroup}");
+        // The network is the built-in one, whatever this machine has.
+        settings.cni.configurations = folder.join("no-cni");
+        let (log, sandboxes) = (folder.join("proxy.log"), Node::open(settings)?);
+        Ok(Self { node, outside, pods: BTreeMap::new(), manifests, mode, proxy: None, log, sandboxes })
     }
 
     /// Starts a pod and its two containers, and waits until both answer.
     pub(super) fn start_pod(&mut self, record: &PodRecord) -> Result<()> {
+        let name = PodName { name: record.name.clone(), ..PodName::default() };
         let spec = SandboxSpec {
-            name: format!("{}/{}", self.cgroup, record.name),
-            hostname: record.name.clone(),
             pids: PidSharing::Pod,
-            network: Network::Pod(PodNetwork {
-                node_link: record.name.clone(),
-                addresses: vec![record.address],
-            }),
-            sysctls: BTreeMap::new(),
-            limits: Limits { memory: Some(MEMORY), pids: Some(PROCESSES) },
-            pause: dist().join("pause"),
+            network: Network::Pod(PodNetwork { addresses: vec![record.address], ..PodNetwork::default() }),
+            resources: Resources { memory: Some(MEMORY), pids: Some(PROCESSES), ..Resources::default() },
+            ..SandboxSpec::new(&record.name, name)
         };
-        let sandbox = run(steps(&spec), Linux::new(self.node.clone(), Cgroups::detect()?))?;
-        for arguments in [vec!["--port", "8080"], vec!["--port", "9090", "--ask", "8080"]] {
+        let sandbox = Sandbox::create(&spec, &self.sandboxes)?;
+        for (name, arguments) in
+            [("web", vec!["--port", "8080"]), ("side", vec!["--port", "9090", "--ask", "8080"])]
+        {
             let mut container = Command::new(std::env::current_exe()?);
             container.arg("demo-container").args(arguments).stdin(Stdio::null());
-            sandbox.join(container)?;
+            sandbox.join(name, container)?;
         }
         let pod = Pod { record: record.clone(), sandbox };
         until("the pod answers", || http::get(pod.at(SIDE_PORT)).is_ok())?;
@@ -185,7 +187,7 @@ impl Pod {
     pub(super) fn shell(&self, script: &str) -> Result<()> {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdin(Stdio::null());
-        let status = self.sandbox.join(command)?.process.wait();
+        let status = self.sandbox.join("shell", command)?.process.wait();
         ensure!(status.success(), "{script:?} in pod {}: {status}", self.record.name);
         Ok(())
     }
@@ -194,7 +196,7 @@ impl Pod {
     pub(super) fn processes(&self) -> Result<Vec<Vec<String>>> {
         let mut command = Command::new("ps");
         command.args(["-e", "-o", "pid=,ppid=,stat=,args="]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let started = self.sandbox.join(command)?;
+        let started = self.sandbox.join("shell", command)?;
         let text = std::io::read_to_string(started.stdout.context("ps prints")?)?;
         started.process.wait();
         let cells = |line: &str| -> Vec<String> {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{CgroupError, Layout, failed};
+use super::{CgroupError, Cgroups, Layout, failed};
 
 /// How long killed processes may take to go, and the kernel to let a group go that they left.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -17,14 +18,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A group: one directory, or one a controller. Dropping the value leaves the group alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    layout: Layout,
+    pub(super) layout: Layout,
     name: PathBuf,
     parents: BTreeMap<&'static str, PathBuf>,
+    everywhere: Vec<PathBuf>,
 }
 
 impl Cgroup {
-    pub(super) fn new(layout: Layout, name: &str, parents: &BTreeMap<&'static str, PathBuf>) -> Self {
-        Self { layout, name: name.into(), parents: parents.clone() }
+    pub(super) fn new(cgroups: &Cgroups, name: &str) -> Self {
+        let Cgroups { layout, parents, everywhere } = cgroups.clone();
+        Self { layout, name: name.into(), parents, everywhere }
     }
 
     /// Its first directory, to show to people.
@@ -32,18 +35,9 @@ impl Cgroup {
         self.directories().next().unwrap_or_default()
     }
 
-    /// Limits the memory of its processes together.
-    pub fn limit_memory(&self, bytes: u64) -> Result<(), CgroupError> {
-        let file = match self.layout {
-            Layout::OneTree => "memory.max",
-            Layout::TreePerController => "memory.limit_in_bytes",
-        };
-        self.limit("memory", "memory", file, bytes)
-    }
-
-    /// Limits how many processes and threads it may hold.
-    pub fn limit_pids(&self, count: u64) -> Result<(), CgroupError> {
-        self.limit("processes", "pids", "pids.max", count)
+    /// Whether it is there.
+    pub fn exists(&self) -> bool {
+        self.path().exists()
     }
 
     /// Moves a process into it, all threads together.
@@ -64,12 +58,16 @@ impl Cgroup {
         self.directories().map(open).collect()
     }
 
-    /// The processes in it, as we see their numbers.
+    /// The processes in it and in the groups below it, as we see their numbers.
     pub fn pids(&self) -> Result<Vec<u32>, CgroupError> {
         let mut pids = BTreeSet::new();
-        for directory in self.directories() {
+        for directory in self.traces().flat_map(|directory| with_all_below(&directory)) {
             let path = directory.join("cgroup.procs");
-            let list = fs::read_to_string(&path).map_err(|source| failed("read", &path, source))?;
+            let list = match fs::read_to_string(&path) {
+                // It went meanwhile, and nothing can be in what is gone.
+                Err(source) if is_gone(&source) => continue,
+                list => list.map_err(|source| failed("read", &path, source))?,
+            };
             // Processes that our PID namespace does not show are 0.
             pids.extend(list.lines().filter_map(|line| line.parse::<u32>().ok()).filter(|pid| *pid != 0));
         }
@@ -93,10 +91,14 @@ impl Cgroup {
         }
     }
 
-    /// Removes it, and what it was made below if that is empty now; a group that is gone already is no error.
+    /// Removes it, the groups below it, and what it was made below if that is empty now, in every tree; a group that
+    /// is gone already is no error.
     pub fn remove(&self) -> Result<(), CgroupError> {
-        for parent in self.parents.values() {
-            remove_directory(&parent.join(&self.name))?;
+        for parent in &self.everywhere {
+            with_all_below(&parent.join(&self.name))
+                .iter()
+                .rev()
+                .try_for_each(|path| remove_directory(path))?;
             for above in self.name.ancestors().skip(1).filter(|above| !above.as_os_str().is_empty()) {
                 // Others may be in it.
                 let _ = fs::remove_dir(parent.join(above));
@@ -109,24 +111,30 @@ impl Cgroup {
         self.parents.values().map(|parent| parent.join(&self.name))
     }
 
-    fn limit(
+    /// Its directories in all trees, made by whomever, as far as they are there.
+    fn traces(&self) -> impl Iterator<Item = PathBuf> {
+        self.everywhere.iter().map(|tree| tree.join(&self.name)).filter(|path| path.exists())
+    }
+
+    /// Sets one of its files; without the controller that has it, tells what could not be limited.
+    pub(super) fn set(
         &self,
         limit: &'static str,
         controller: &'static str,
         file: &str,
-        value: u64,
+        value: &str,
     ) -> Result<(), CgroupError> {
         let key = if self.layout == Layout::OneTree { "" } else { controller };
         let path = self.parents.get(key).map(|parent| parent.join(&self.name).join(file));
         match path.filter(|path| path.exists()) {
-            Some(path) => write(&path, "set", &value.to_string()),
+            Some(path) => write(&path, "set", value),
             None => Err(CgroupError::NoController { limit, controller }),
         }
     }
 
     /// Keeps processes from being started faster than they are killed, where the kernel can do that.
     fn stop_growth(&self) {
-        for directory in self.directories() {
+        for directory in self.traces() {
             for (file, value) in [("cgroup.kill", "1"), ("pids.max", "0")] {
                 // cgroup.kill is there since 5.14 with one tree; pids.max with its controller.
                 let _ = write(&directory.join(file), "set", value);
@@ -156,6 +164,26 @@ fn write(path: &Path, verb: &'static str, value: &str) -> Result<(), CgroupError
     let open = OpenOptions::new().write(true).open(path);
     open.and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
         .map_err(|source| failed(verb, path, source))
+}
+
+/// A directory and those below it, each before its own.
+fn with_all_below(directory: &Path) -> Vec<PathBuf> {
+    let mut all = vec![directory.to_path_buf()];
+    let mut next = 0;
+    while let Some(directory) = all.get(next).cloned() {
+        let entries = fs::read_dir(&directory).into_iter().flatten().filter_map(Result::ok);
+        all.extend(
+            entries
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+        next += 1;
+    }
+    all
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 /// The kernel keeps a group busy for a moment after its last process has ended.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Cgroup, CgroupError, Cgroups};
+use super::{Cgroup, CgroupError, Cgroups, Resources};
 use crate::process::{Launch, Signal};
 
 /// A directory with the files that the kernel makes in each group of the one tree.
@@ -22,12 +22,20 @@ fn fill(group: &Path) {
     }
 }
 
+fn memory(bytes: u64) -> Resources {
+    Resources { memory: Some(bytes), ..Resources::default() }
+}
+
+fn pids(count: u64) -> Resources {
+    Resources { pids: Some(count), ..Resources::default() }
+}
+
 fn one_tree() -> (tempfile::TempDir, Cgroups) {
     let root = tempfile::tempdir().expect("a directory");
     fill(root.path());
     fill(&root.path().join("fairlead"));
     fill(&root.path().join("fairlead/web"));
-    let cgroups = Cgroups::in_tree(root.path(), "0::/user.slice/session-1.scope\n").expect("a tree");
+    let cgroups = Cgroups::in_tree(root.path()).expect("a tree");
     (root, cgroups)
 }
 
@@ -53,8 +61,8 @@ impl Drop for Real {
 fn one_tree_passes_its_controllers_down_and_takes_limits() {
     let (root, cgroups) = one_tree();
     let group = cgroups.create("fairlead/web").expect("a group");
-    group.limit_memory(64 << 20).expect("limited");
-    group.limit_pids(32).expect("limited");
+    group.limit(&memory(64 << 20)).expect("limited");
+    group.limit(&pids(32)).expect("limited");
     group.add(77).expect("added");
     let read = |file: &str| fs::read_to_string(root.path().join(file)).expect("read");
     assert_eq!(read("cgroup.subtree_control"), "+memory"); // the kernel would add it to pids
@@ -83,21 +91,23 @@ fn names_never_leave_the_tree() {
 #[test]
 fn a_tree_without_controllers_is_told() {
     let root = tempfile::tempdir().expect("a directory");
-    let error = Cgroups::in_tree(root.path(), "").expect_err("nothing there");
+    let error = Cgroups::in_tree(root.path()).expect_err("nothing there");
     assert!(matches!(error, CgroupError::Absent { .. }));
 }
 
 #[test]
-fn trees_by_controller_are_used_below_our_own_place() {
+fn a_group_has_the_same_place_in_every_tree() {
     let root = tempfile::tempdir().expect("a directory");
-    for group in ["memory", "memory/job/7", "pids"] {
+    for group in ["memory", "pids", "freezer", "freezer/pods/web/made-by-another"] {
         fs::create_dir_all(root.path().join(group)).expect("made");
         fs::write(root.path().join(group).join("cgroup.procs"), "").expect("written");
     }
-    let own = "8:pids:/not/visible\n4:cpu,memory:/job/7\n0::/\n";
-    let cgroups = Cgroups::in_tree(root.path(), own).expect("trees");
+    let cgroups = Cgroups::in_tree(root.path()).expect("trees");
     let places: Vec<_> = cgroups.parents.values().cloned().collect();
-    assert_eq!(places, [root.path().join("memory/job/7"), root.path().join("pids")]);
+    assert_eq!(places, [root.path().join("memory"), root.path().join("pids")]);
+    let group = cgroups.group("pods/web").expect("a name");
+    fs::write(root.path().join("freezer/pods/web/made-by-another/cgroup.procs"), "7\n").expect("written");
+    assert_eq!(group.pids().expect("listed"), [7], "whoever joined it in a tree that we do not use");
 }
 
 #[test]
@@ -108,8 +118,8 @@ fn a_missing_controller_is_named() {
     for file in ["memory/cgroup.procs", "memory/web/cgroup.procs"] {
         fs::write(root.path().join(file), "").expect("written");
     }
-    let group = Cgroups::in_tree(root.path(), "").and_then(|trees| trees.create("web")).expect("a group");
-    let error = group.limit_pids(5).expect_err("no controller");
+    let group = Cgroups::in_tree(root.path()).and_then(|trees| trees.create("web")).expect("a group");
+    let error = group.limit(&pids(5)).expect_err("no controller");
     assert_eq!(error.to_string(), "limit processes: the pids controller is not mounted");
 }
 
@@ -121,7 +131,7 @@ fn a_real_group_of_the_one_tree_holds_and_kills() {
         .into_iter()
         .find(|root| root.join("cgroup.controllers").exists());
     let Some(root) = root else { panic!("no cgroup v2 is mounted under /sys/fs/cgroup") };
-    let real = Real::new(&Cgroups::in_tree(&root, "").expect("a tree"), "one-tree");
+    let real = Real::new(&Cgroups::in_tree(&root).expect("a tree"), "one-tree");
     let group = &real.0;
     let mut sleep = Command::new("sleep");
     sleep.arg("60");
@@ -137,8 +147,8 @@ fn a_real_group_of_the_one_tree_holds_and_kills() {
 fn a_real_group_limits_and_kills_what_is_started_in_it() {
     let real = Real::new(&Cgroups::detect().expect("a tree"), "own");
     let group = &real.0;
-    group.limit_memory(64 << 20).expect("limited");
-    group.limit_pids(2).expect("limited");
+    group.limit(&memory(64 << 20)).expect("limited");
+    group.limit(&pids(2)).expect("limited");
     let mut shell = Command::new("sh");
     // The shell and one sleep are two; a third is one too many.
     shell.args(["-c", "sleep 60 & sleep 60 & wait"]).stderr(std::process::Stdio::null());

@@ -1,17 +1,25 @@
 //! How a process is started.
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
 use std::sync::mpsc::{self, Sender};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
-use rustix::process::{Pid, PidfdFlags, getpid, pidfd_open, set_parent_process_death_signal, setsid};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
+};
+use rustix::process::{
+    Gid, Pid, PidfdFlags, Uid, chdir, getpid, pidfd_open, pivot_root, set_parent_process_death_signal, setsid,
+};
+use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
 use super::{Process, ProcessError, Signal};
 use crate::namespaces::{Namespace, Namespaces, unshare};
@@ -73,6 +81,22 @@ impl Launch {
     #[must_use]
     pub fn with_own_proc(mut self) -> Self {
         self.before.acts.push(Act::OwnProc);
+        self
+    }
+
+    /// With a directory for its root, read-only, and no other file in its sight; needs a new mount namespace. Only
+    /// what the directory itself holds is there, and the program is looked for in it.
+    #[must_use]
+    pub fn with_root(mut self, directory: &Path) -> Self {
+        // A path with a zero in it cannot be, and fails as the empty one does.
+        self.before.root = Some(CString::new(directory.as_os_str().as_bytes()).unwrap_or_default());
+        self
+    }
+
+    /// As nobody: without a right, and without a way to get one.
+    #[must_use]
+    pub fn as_nobody(mut self) -> Self {
+        self.before.identity = Identity::Nobody;
         self
     }
 
@@ -156,7 +180,21 @@ struct Before {
     acts: Vec<Act>,
     cgroups: Vec<OwnedFd>,
     us: Option<OwnedFd>,
+    root: Option<CString>,
+    identity: Identity,
 }
+
+/// Who it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum Identity {
+    /// Who we are.
+    #[default]
+    Ours,
+    /// The user of pause's image, who owns nothing.
+    Nobody,
+}
+
+const NOBODY: u32 = 65535;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Act {
@@ -185,6 +223,9 @@ impl Before {
         for cgroup in &self.cgroups {
             rustix::io::write(cgroup, b"0")?;
         }
+        if let Some(root) = &self.root {
+            enter_root(root)?;
+        }
         for act in &self.acts {
             match act {
                 Act::OwnProc => {
@@ -193,11 +234,15 @@ impl Before {
                     mount(c"proc", c"/proc", c"proc", flags, None)?;
                 }
                 Act::OwnSession => drop(setsid()?),
-                Act::DieWithUs => {
-                    set_parent_process_death_signal(Some(Signal::KILL))?;
-                    self.still_has_parent()?;
-                }
+                Act::DieWithUs => {} // below: whoever becomes another user forgets it
             }
+        }
+        if self.identity == Identity::Nobody {
+            become_nobody()?;
+        }
+        if self.acts.contains(&Act::DieWithUs) {
+            set_parent_process_death_signal(Some(Signal::KILL))?;
+            self.still_has_parent()?;
         }
         Ok(())
     }
@@ -211,4 +256,25 @@ impl Before {
             _ => Err(Errno::SRCH.into()),
         }
     }
+}
+
+/// Makes a directory the root, and lets go of every other file system.
+fn enter_root(directory: &CStr) -> io::Result<()> {
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount_bind(directory, directory)?;
+    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV;
+    mount_remount(directory, MountFlags::BIND | flags, c"")?;
+    chdir(directory)?;
+    // The old root lands on top of the new one, and is taken off there.
+    pivot_root(c".", c".")?;
+    unmount(c".", UnmountFlags::DETACH)?;
+    Ok(chdir(c"/")?)
+}
+
+fn become_nobody() -> io::Result<()> {
+    let (group, user) = (Gid::from_raw(NOBODY), Uid::from_raw(NOBODY));
+    set_thread_groups(&[])?;
+    set_thread_res_gid(group, group, group)?;
+    set_thread_res_uid(user, user, user)?;
+    Ok(set_no_new_privs(true)?)
 }

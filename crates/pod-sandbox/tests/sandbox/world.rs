@@ -1,23 +1,125 @@
 //! A node for the tests, pods on it, and the eyes that look for what is left behind.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use kernel_io::cgroup::Cgroups;
 use kernel_io::link::{Link, LinkEntry, Links};
 use kernel_io::netns::Netns;
 use kernel_io::sysctl;
-use pod_sandbox::{Limits, Linux, Network, PidSharing, PodNetwork, Sandbox, SandboxSpec, run, steps};
+use pod_sandbox::{
+    Adopted, Network, Node, NodeSettings, PidSharing, PodName, PodNetwork, Resources, Sandbox, SandboxSpec,
+};
+
+/// A node in a network namespace of its own, with a root of its own, that is empty again when it goes.
+pub(crate) struct World {
+    pub(crate) node: Node,
+    pub(crate) netns: Netns,
+    root: tempfile::TempDir,
+}
+
+impl World {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// With other settings than a test needs mostly.
+    pub(crate) fn with(change: impl FnOnce(&mut NodeSettings)) -> Self {
+        let netns = node_netns();
+        let root = tempfile::Builder::new().prefix("sandbox-test-").tempdir().expect("a directory");
+        let settings = settings(root.path(), change);
+        let node = netns.run(|| Node::open(settings)).expect("entered").expect("a node");
+        Self { node, netns, root }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    pub(crate) fn made(&self, spec: &SandboxSpec) -> Made {
+        let sandbox = Sandbox::create(spec, &self.node).unwrap_or_else(|error| panic!("{error}"));
+        Made(Some(sandbox))
+    }
+
+    /// Fails if anything of any sandbox is still there.
+    pub(crate) fn assert_empty(&self) {
+        let links = Links::of(&self.netns).and_then(|mut links| links.list()).expect("the node's links");
+        assert!(links.iter().all(|LinkEntry { name, .. }| name == "lo"), "links are left: {links:?}");
+        for directory in ["sandboxes", "pool"] {
+            let left: Vec<_> = fs::read_dir(self.root().join(directory)).expect("read").collect();
+            assert!(left.is_empty(), "{directory}: {left:?}");
+        }
+        let mounts = fs::read_to_string("/proc/self/mounts").expect("read");
+        let root = self.root().to_string_lossy().into_owned();
+        let left: Vec<_> = mounts.lines().filter(|line| line.contains(&root)).collect();
+        assert!(left.is_empty(), "mounts are left: {left:?}");
+        let groups = directories_called(&self.node.settings().cgroup, Path::new("/sys/fs/cgroup"), 3);
+        assert!(groups.is_empty(), "cgroups are left: {groups:?}");
+    }
+}
+
+impl Drop for World {
+    /// Whatever a test that failed left.
+    fn drop(&mut self) {
+        for (name, _) in Sandbox::adopt_all(&self.node).into_iter().flatten() {
+            if let Ok(Adopted::Standing(mut sandbox)) = Sandbox::adopt(&name, &self.node) {
+                let _ = sandbox.remove();
+            }
+        }
+    }
+}
+
+/// A sandbox that goes with the test.
+pub(crate) struct Made(Option<Sandbox>);
+
+impl Deref for Made {
+    type Target = Sandbox;
+    fn deref(&self) -> &Sandbox {
+        self.0.as_ref().expect("it is there until it is dropped")
+    }
+}
+
+impl DerefMut for Made {
+    fn deref_mut(&mut self) -> &mut Sandbox {
+        self.0.as_mut().expect("it is there until it is dropped")
+    }
+}
+
+impl Drop for Made {
+    fn drop(&mut self) {
+        if let Some(mut sandbox) = self.0.take() {
+            let removed = sandbox.remove();
+            if !thread::panicking() {
+                removed.unwrap_or_else(|error| panic!("{error}"));
+            }
+        }
+    }
+}
+
+/// The settings of a test's node: its own cgroup, no CNI, small ranges.
+pub(crate) fn settings(root: &Path, change: impl FnOnce(&mut NodeSettings)) -> NodeSettings {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let mut settings = NodeSettings::at(root);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    settings.cgroup = format!("fairlead-test-{}-{count}", std::process::id());
+    settings.ranges = ["10.1.0.0/24", "fd00:1::/64"].map(|range| range.parse().expect("a range")).to_vec();
+    settings.cni.configurations = root.join("net.d");
+    settings.resolv_conf = root.join("node-resolv.conf");
+    settings.hosts = root.join("node-hosts");
+    fs::write(&settings.resolv_conf, "nameserver 192.0.2.53\nsearch example.org\n").expect("written");
+    fs::write(&settings.hosts, "127.0.0.1 localhost\n192.0.2.1 node\n").expect("written");
+    change(&mut settings);
+    settings
+}
 
 /// A node's network namespace, with forwarding and an address of each family to speak from.
-pub(crate) fn node() -> Netns {
+pub(crate) fn node_netns() -> Netns {
     let node = Netns::new().expect("a namespace");
     let set = node.run(|| {
         sysctl::write("net.ipv4.ip_forward", "1")?;
@@ -33,40 +135,22 @@ pub(crate) fn node() -> Netns {
     node
 }
 
-/// A pod with the addresses 10.1.0.N and `fd00:1::N`, and a name that no other test's pod has.
+/// A pod called pod-N with the addresses 10.1.0.N and `fd00:1::N`, whose containers share their processes.
 pub(crate) fn spec(number: u8) -> SandboxSpec {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let unique = format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let name = format!("pod-{number}");
+    let pod = PodName { namespace: "tests".to_owned(), name: name.clone(), uid: format!("uid-{number}") };
     SandboxSpec {
-        name: format!("test-{unique}"),
-        hostname: format!("pod-{number}"),
         pids: PidSharing::Pod,
         network: Network::Pod(PodNetwork {
-            node_link: format!("pod{number}"),
             addresses: vec![
                 IpAddr::from([10, 1, 0, number]),
                 IpAddr::from([0xfd00, 1, 0, 0, 0, 0, 0, u16::from(number)]),
             ],
+            ..PodNetwork::default()
         }),
-        sysctls: BTreeMap::new(),
-        limits: Limits { memory: Some(256 << 20), pids: Some(64) },
-        pause: pause(),
+        resources: Resources { memory: Some(256 << 20), pids: Some(64), ..Resources::default() },
+        ..SandboxSpec::new(&name, pod)
     }
-}
-
-/// The real pause, which is built by itself.
-pub(crate) fn pause() -> PathBuf {
-    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/dist/pause");
-    let path = std::env::var_os("FAIRLEAD_PAUSE").map_or(built, PathBuf::from);
-    path.canonicalize().unwrap_or_else(|_| panic!("{} is not there: run cargo xtask build", path.display()))
-}
-
-pub(crate) fn linux(node: &Netns) -> Linux {
-    Linux::new(node.clone(), Cgroups::detect().expect("cgroups"))
-}
-
-pub(crate) fn made(node: &Netns, spec: &SandboxSpec) -> Sandbox {
-    run(steps(spec), linux(node)).unwrap_or_else(|error| panic!("{error}: {:?}", error.cause))
 }
 
 pub(crate) fn shell(script: &str) -> Command {
@@ -77,7 +161,7 @@ pub(crate) fn shell(script: &str) -> Command {
 
 /// What a script says inside a pod.
 pub(crate) fn said(sandbox: &Sandbox, script: &str) -> String {
-    let started = sandbox.join(shell(script)).expect("joined");
+    let started = sandbox.join("shell", shell(script)).expect("joined");
     let mut text = String::new();
     started.stdout.expect("piped").read_to_string(&mut text).expect("read");
     assert!(started.process.wait().success(), "{text}");
@@ -117,24 +201,19 @@ pub(crate) fn soon(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-/// What one sandbox put into the world.
+/// Processes, and the namespaces that they were in.
+#[derive(Default)]
 pub(crate) struct Traces {
-    name: String,
     /// Of each namespace that is not the test's own: its kind and number.
     namespaces: Vec<PathBuf>,
     pids: Vec<u32>,
 }
 
 impl Traces {
-    /// Of a sandbox of which nothing but the name is known.
-    pub(crate) fn named(spec: &SandboxSpec) -> Self {
-        Self { name: spec.name.clone(), namespaces: Vec::new(), pids: Vec::new() }
-    }
-
     /// Notes a process and its namespaces.
     pub(crate) fn note(&mut self, pid: u32) {
         self.pids.push(pid);
-        for kind in ["net", "ipc", "uts", "pid", "mnt"] {
+        for kind in ["net", "ipc", "uts", "pid", "mnt", "user"] {
             let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}"));
             if let (Ok(theirs), Ok(ours)) = (link(&pid.to_string()), link("self"))
                 && theirs != ours
@@ -145,14 +224,10 @@ impl Traces {
     }
 
     /// Fails if anything of it is still there.
-    pub(crate) fn assert_gone(&self, node: &Netns) {
-        let links = Links::of(node).and_then(|mut links| links.list()).expect("the node's links");
-        assert!(links.iter().all(|LinkEntry { name, .. }| name == "lo"), "links are left: {links:?}");
+    pub(crate) fn assert_gone(&self) {
         for pid in &self.pids {
-            assert!(!Path::new(&format!("/proc/{pid}")).exists(), "process {pid} is left");
+            soon(&format!("process {pid} is left"), || !Path::new(&format!("/proc/{pid}")).exists());
         }
-        let groups = directories_called(&self.name, Path::new("/sys/fs/cgroup"), 6);
-        assert!(groups.is_empty(), "cgroups are left: {groups:?}");
         for namespace in &self.namespaces {
             soon(&format!("namespace {} is left", namespace.display()), || !is_used(namespace));
         }

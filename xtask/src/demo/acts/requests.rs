@@ -62,7 +62,7 @@ fn ways(stage: &Stage) -> Result<Vec<Way>> {
     };
     let node_port = format!("{NODE}:{NODE_PORT}");
     Ok(vec![
-        way("a pod", in_pod, "api, cluster IP 10.96.0.20:80", "10.96.0.20:80", "api-", pod.record.address)?,
+        way("a pod", &in_pod, "api, cluster IP 10.96.0.20:80", "10.96.0.20:80", "api-", pod.record.address)?,
         way("outside", &stage.outside, "web, node port 30080", &node_port, "web-", NODE.into())?,
         way("the node", &stage.node, "web, cluster IP 10.96.0.10:80", "10.96.0.10:80", "web-", NODE.into())?,
     ])

@@ -1,1 +1,0 @@
-//! What the store keeps, and for how long.
