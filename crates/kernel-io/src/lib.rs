@@ -18,6 +18,7 @@ pub mod namespaces;
 pub mod netlink;
 pub mod netns;
 pub mod nft;
+pub mod overlay;
 mod pipeline;
 pub mod process;
 pub mod socket_mark;

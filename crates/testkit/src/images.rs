@@ -120,7 +120,10 @@ pub fn busybox(name: &str) -> Image {
 ///
 /// If busybox-static is not installed, or the directory cannot be written to.
 pub fn busybox_root(directory: &Path) {
-    tar::Archive::new(busybox_tar().as_slice()).unpack(directory).expect("unpack busybox");
+    let tar = busybox_tar();
+    let mut archive = tar::Archive::new(tar.as_slice());
+    archive.set_preserve_permissions(true);
+    archive.unpack(directory).expect("unpack busybox");
 }
 
 /// The layer of [`busybox`].

@@ -1,0 +1,6 @@
+//! Images of every form into a store and onto a mount. Needs root.
+
+mod refused;
+mod shown;
+mod store;
+mod world;
