@@ -2,11 +2,10 @@
 
 use std::io::{self, IsTerminal};
 
-use clap::ValueEnum;
 use tracing::level_filters::LevelFilter;
 
 /// `--logging-format`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// A line for a person.
     Text,
@@ -14,8 +13,15 @@ pub(crate) enum Format {
     Json,
 }
 
+impl Format {
+    /// The one of that name; text if there is none, which is told where the name is judged.
+    pub(crate) fn of(name: &str) -> Self {
+        if name == "json" { Self::Json } else { Self::Text }
+    }
+}
+
 /// Starts the logs. The verbosity is klog's: 4 and more is for debugging, 8 and more prints all.
-pub(crate) fn start(format: Format, verbosity: u8) {
+pub(crate) fn start(format: Format, verbosity: u32) {
     let level = match verbosity {
         0..=3 => LevelFilter::INFO,
         4..=7 => LevelFilter::DEBUG,

@@ -11,7 +11,6 @@ use std::process::ExitCode;
 use clap::{Command, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
-mod duration;
 mod logging;
 mod proxy_command;
 
@@ -50,9 +49,19 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", told(&error));
+            for line in lines(&error) {
+                eprintln!("error: {line}");
+            }
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error as it is told: in one line, but a configuration with a line for each field that is wrong.
+fn lines(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref::<proxy::Invalid>() {
+        Some(invalid) => invalid.lines().collect(),
+        None => vec![told(error)],
     }
 }
 

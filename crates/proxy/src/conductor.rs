@@ -1,6 +1,7 @@
 //! What `fairlead proxy` does: once, for show, or for as long as it runs.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use service_watch::Batch;
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigError};
+use crate::config::Configuration;
 use crate::ipvs::IpvsSettings;
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
@@ -23,7 +24,7 @@ use crate::writer::{self, Cause};
 #[derive(Clone, Debug)]
 pub struct Input {
     /// The configuration.
-    pub config: Config,
+    pub configuration: Configuration,
     /// What tells of Services, endpoints and this node.
     pub origin: Origin,
 }
@@ -31,9 +32,6 @@ pub struct Input {
 /// The proxy cannot do what it was asked to.
 #[derive(Debug, Error)]
 pub enum ProxyError {
-    /// A flag or field is wrong.
-    #[error("failed validate: {0}")]
-    Config(#[from] ConfigError),
     /// The manifests cannot be read.
     #[error(transparent)]
     Manifests(#[from] service_watch::OpenError),
@@ -66,9 +64,9 @@ pub enum ProxyError {
 /// Prints the whole wanted state of both families. Touches nothing, and needs no privilege.
 pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError> {
     let mut knowledge = read_whole(input)?;
-    let (mode, ipvs) = (input.config.mode()?, input.config.ipvs_settings()?);
+    let Configuration { mode, ipvs, .. } = &input.configuration;
     for family in Family::BOTH {
-        modes::print(mode, &knowledge.plan(&Touched::everything(), family), &ipvs, out)?;
+        modes::print(*mode, &knowledge.plan(&Touched::everything(), family), ipvs, out)?;
     }
     Ok(())
 }
@@ -76,31 +74,31 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 /// Brings the kernel to the plan, and ends.
 pub fn once(input: &Input) -> Result<(), ProxyError> {
     let mut knowledge = read_whole(input)?;
-    let (mode, ipvs) = (input.config.mode()?, input.config.ipvs_settings()?);
+    let Configuration { mode, ipvs, .. } = &input.configuration;
+    let mode = *mode;
     if mode == ProxyMode::Userspace {
         return Err(ProxyError::OnceUserspace);
     }
-    let mut opened = open(input, mode, &knowledge)?;
+    let mut opened = open(&input.configuration, &knowledge)?;
     for (family, reconciler) in &mut opened.families {
         reconciler.want(&prepared(mode, knowledge.plan(&Touched::everything(), *family)));
     }
     write_all(opened.families)?;
     // Only now, so that there is no moment without rules.
-    write_all(modes::cleaners_of_others(mode, &ipvs)?)
+    write_all(modes::cleaners_of_others(mode, ipvs)?)
 }
 
 /// Removes all that this proxy or a kube-proxy left, and nothing else.
-pub fn clean_up(config: &Config) -> Result<(), ProxyError> {
-    let ipvs = config.ipvs_settings()?;
-    write_all(modes::cleaners_of_all(&ipvs)?)
+pub fn clean_up(configuration: &Configuration) -> Result<(), ProxyError> {
+    write_all(modes::cleaners_of_all(&configuration.ipvs)?)
 }
 
 /// Keeps the kernel at the plan until told to stop. The rules stay.
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (mut knowledge, mut source) = open_source(input)?;
     knowledge.take(source.first());
-    let (mode, ipvs) = (input.config.mode()?, input.config.ipvs_settings()?);
-    let Opened { families, relay } = open(input, mode, &knowledge)?;
+    let mode = input.configuration.mode;
+    let Opened { families, relay } = open(&input.configuration, &knowledge)?;
     let (sender, messages) = mpsc::channel();
     follow_addresses(sender.clone())?;
     let _sending = source.watch(forward(sender.clone(), Message::Batch)?)?;
@@ -108,7 +106,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     thread::scope(|scope| {
         let mut writers = Vec::new();
         for (family, reconciler) in families {
-            writers.push((family, start_writer(scope, mode, family, reconciler, ipvs.clone())?));
+            writers.push((family, start_writer(scope, &input.configuration, family, reconciler)?));
         }
         if knowledge.listed() == Listed::Yes {
             send_plans(mode, &mut knowledge, &Touched::everything(), &writers);
@@ -125,7 +123,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
             }
         }
         if let Some(relay) = &relay {
-            relaying::drain(relay, input.config.userspace.shutdown_grace);
+            relaying::drain(relay, input.configuration.own.shutdown_grace);
         }
         info!("stopping; the rules stay");
         Ok(())
@@ -150,10 +148,9 @@ fn read_whole(input: &Input) -> Result<Knowledge, ProxyError> {
 }
 
 fn open_source(input: &Input) -> Result<(Knowledge, Source), ProxyError> {
-    let settings = input.config.settings()?;
-    let node_name = input.config.node_name()?;
-    let source = Source::open(&input.origin, &node_name, &settings)?;
-    Ok((Knowledge::new(settings, node_name), source))
+    let Configuration { settings, node_name, .. } = &input.configuration;
+    let source = Source::open(&input.origin, node_name, settings)?;
+    Ok((Knowledge::new(settings.clone(), Arc::clone(node_name)), source))
 }
 
 /// Tells when this node's addresses may have changed; those of a burst together.
@@ -171,10 +168,10 @@ fn follow_addresses(out: Sender<Message>) -> Result<(), ProxyError> {
     Ok(())
 }
 
-fn open(input: &Input, mode: ProxyMode, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
-    let relaying = Relaying::new(&input.config, |family| knowledge.node_ip(family))?;
-    let ipvs = input.config.ipvs_settings()?;
-    Ok(modes::open(mode, knowledge.localhost_node_ports(), &relaying, &ipvs)?)
+fn open(configuration: &Configuration, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
+    let relaying = Relaying::new(configuration, |family| knowledge.node_ip(family));
+    let Configuration { mode, ipvs, .. } = configuration;
+    Ok(modes::open(*mode, knowledge.localhost_node_ports(), &relaying, ipvs)?)
 }
 
 fn send_plans(
@@ -197,15 +194,15 @@ fn prepared(mode: ProxyMode, plan: Plan) -> Plan {
 
 fn start_writer<'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
-    mode: ProxyMode,
+    configuration: &'scope Configuration,
     family: Family,
     mut reconciler: Box<dyn Reconcile>,
-    ipvs: IpvsSettings,
 ) -> Result<Sender<Plan>, io::Error> {
     let (sender, plans) = mpsc::channel();
+    let Configuration { mode, ipvs, sync, .. } = configuration;
     let work = move || {
-        let settled = || remove_others(mode, family, &ipvs);
-        writer::write_plans(family, &mut *reconciler, &plans, mode.pace(), settled);
+        let settled = || remove_others(*mode, family, ipvs);
+        writer::write_plans(family, &mut *reconciler, &plans, sync.pace, settled);
     };
     thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
     Ok(sender)

@@ -1,101 +1,154 @@
-//! `KubeProxyConfiguration` (kubeproxy.config.k8s.io/v1alpha1), as far as the modes that exist depend on it.
+//! What the proxy is told to do: kube-proxy's configuration and our own flags, checked once and from then on typed.
+//!
+//! ```text
+//! file or flags ──▶ KubeProxyConfiguration ──check──▶ Configuration
+//!                   (as written, defaulted)           (as the rest of the proxy takes it)
+//! ```
 
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
-use kernel_io::ipvs::Timeouts;
-use kernel_state::ipvs::Scheduler;
 use proxy_modes::LocalFallback;
 use relay::{Balancer, PortRange};
-use serde::Deserialize;
-use serde_json::Value;
-use service_plan::{LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, NodePortSetting, Settings};
+use service_plan::Settings;
 use thiserror::Error;
 
-use crate::ipvs::{IpvsSettings, StrictArp};
+use crate::ipvs::IpvsSettings;
 use crate::modes::ProxyMode;
 
+mod check;
 mod duration;
+mod feature_gates;
+mod file;
+mod log_fields;
+mod written;
 
-use duration::Signed;
+pub use check::ModeSetting;
+pub use duration::{DurationError, GoDuration};
+pub use file::{PassedOver, SyntaxError};
+pub use written::{
+    ClientConnection, ConntrackFields, DetectLocal, IptablesFields, IpvsFields, KubeProxyConfiguration,
+    LoggingFields, LoggingOptions, NftablesFields, StreamOptions, VerbosityOfFiles, WinkernelFields,
+};
 
-/// A configuration, with upstream's field names and defaults.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Config {
-    /// clientConnection
-    pub client_connection: ClientConnection,
-    /// hostnameOverride
-    pub hostname_override: String,
-    /// mode: iptables, or empty for the same
-    pub mode: String,
-    /// clusterCIDR, comma separated
-    #[serde(rename = "clusterCIDR")]
-    pub cluster_cidr: String,
-    /// detectLocalMode
-    pub detect_local_mode: String,
-    /// detectLocal
-    pub detect_local: DetectLocal,
-    /// nodePortAddresses: ranges, or `primary` alone
-    pub node_port_addresses: Vec<String>,
-    /// iptables
-    pub iptables: IptablesConfig,
-    /// nftables
-    pub nftables: NftablesConfig,
-    /// ipvs
-    pub ipvs: IpvsConfig,
-    /// portRange: the ports of the userspace mode's listeners, which upstream has given up
-    pub port_range: String,
-    /// What upstream's configuration has no fields for.
-    #[serde(skip)]
-    pub userspace: UserspaceConfig,
-}
+/// The kube-proxy that we are a drop-in for: whose flags, fields, metrics and defaults ours are.
+pub const KUBERNETES_VERSION: KubernetesVersion = KubernetesVersion { major: 1, minor: 36, patch: 1 };
 
-/// clientConnection
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct ClientConnection {
-    /// kubeconfig: a file, or empty for the pod's service account
-    pub kubeconfig: String,
-}
-
-/// detectLocal
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct DetectLocal {
-    /// bridgeInterface
-    pub bridge_interface: String,
-    /// interfaceNamePrefix
-    pub interface_name_prefix: String,
-}
-
-/// The iptables block.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct IptablesConfig {
-    /// masqueradeBit
-    pub masquerade_bit: i64,
-    /// masqueradeAll
-    pub masquerade_all: bool,
-    /// localhostNodePorts
-    pub localhost_node_ports: bool,
-}
-
-/// The nftables block.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NftablesConfig {
-    /// masqueradeBit: checked as upstream checks it, but our rules leave the packet mark alone
-    pub masquerade_bit: i64,
-    /// masqueradeAll
-    pub masquerade_all: bool,
-}
-
-/// How the userspace mode relays.
+/// A version of Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UserspaceConfig {
-    /// Which endpoint a new client gets.
+pub struct KubernetesVersion {
+    /// 1
+    pub major: u32,
+    /// The second number.
+    pub minor: u32,
+    /// The third number.
+    pub patch: u32,
+}
+
+/// What the proxy is told to do.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Configuration {
+    /// The mode; a mode of `auto` is decided already.
+    pub mode: ProxyMode,
+    /// The name of this node: the override, or the host's own; trimmed and in lower case.
+    pub node_name: Arc<str>,
+    /// The node's address where the operator knows better than its Node object; unspecified if not.
+    pub bind_address: IpAddr,
+    /// The kubeconfig, if there is one.
+    pub kubeconfig: Option<PathBuf>,
+    /// What is planned by.
+    pub settings: Settings,
+    /// When the kernel is looked at and written.
+    pub sync: SyncPeriods,
+    /// What the ipvs mode is told, and whoever cleans up after it.
+    pub ipvs: IpvsSettings,
+    /// The ports that listeners of the userspace mode may have.
+    pub ports: PortRange,
+    /// What upstream's configuration has no fields for.
+    pub own: OwnSettings,
+    /// Where /healthz and /livez are served; nothing if they are not.
+    pub healthz: Option<SocketAddr>,
+    /// Where /metrics and what is beside it is served.
+    pub metrics: SocketAddr,
+    /// What to do where an address of the two cannot be had.
+    pub bind_failure: BindFailure,
+    /// Whether profiles are served beside the metrics.
+    pub profiling: Profiling,
+    /// What the connection tracker is told.
+    pub conntrack: ConntrackSettings,
+    /// Our place in the line of those that the kernel ends when memory is short.
+    pub oom_score_adj: i32,
+    /// The feature gates that somebody set.
+    pub feature_gates: BTreeMap<String, bool>,
+    /// Those among them that no Kubernetes known to us has.
+    pub unknown_gates: Vec<String>,
+    /// As it is written, for those who ask for it: `--write-config-to`, `/configz`.
+    pub written: KubeProxyConfiguration,
+}
+
+/// When the kernel is looked at and written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SyncPeriods {
+    /// syncPeriod: in this time whatever is pending must have been written, or the proxy is not healthy.
+    pub period: Duration,
+    /// How long the next write waits after a write, so that changes of a burst are written together.
+    pub pace: Duration,
+}
+
+/// What to do where an address cannot be bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BindFailure {
+    /// Try again.
+    Retry,
+    /// Exit.
+    Exit,
+}
+
+/// enableProfiling
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profiling {
+    /// Profiles are served.
+    On,
+    /// They are not.
+    Off,
+}
+
+/// The conntrack block; what is nothing is left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConntrackSettings {
+    /// maxPerCore; nothing leaves the limit as it is, whatever `min` says.
+    pub max_per_core: Option<u32>,
+    /// min
+    pub min: u32,
+    /// tcpEstablishedTimeout
+    pub tcp_established: Option<Duration>,
+    /// tcpCloseWaitTimeout
+    pub tcp_close_wait: Option<Duration>,
+    /// udpTimeout
+    pub udp: Option<Duration>,
+    /// udpStreamTimeout
+    pub udp_stream: Option<Duration>,
+    /// tcpBeLiberal
+    pub tcp_be_liberal: TcpBeLiberal,
+}
+
+/// tcpBeLiberal
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TcpBeLiberal {
+    /// Packets outside the window are no reason to call a connection invalid.
+    Yes,
+    /// As the kernel has it; it is never switched off.
+    AsItIs,
+}
+
+/// Our own flags, which upstream's configuration has no fields for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnSettings {
+    /// Which endpoint a new client of the userspace mode gets.
     pub balancer: Balancer,
     /// How long a client that sends datagrams is remembered without any.
     pub udp_timeout: Duration,
@@ -103,311 +156,63 @@ pub struct UserspaceConfig {
     pub drain_timeout: Duration,
     /// How long connections may live on when the proxy is told to stop.
     pub shutdown_grace: Duration,
+    /// Who gets an endpoint elsewhere in the ipvs mode, where the policy is Local and none is here.
+    pub local_fallback: LocalFallback,
 }
 
-/// The ipvs block, and our own flags of that mode.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct IpvsConfig {
-    /// scheduler; empty for rr
-    pub scheduler: String,
-    /// excludeCIDRs
-    #[serde(rename = "excludeCIDRs")]
-    pub exclude_cidrs: Vec<String>,
-    /// strictARP
-    #[serde(rename = "strictARP")]
-    pub strict_arp: bool,
-    /// tcpTimeout; empty or 0 for the kernel's own
-    pub tcp_timeout: String,
-    /// tcpFinTimeout, likewise
-    pub tcp_fin_timeout: String,
-    /// udpTimeout, likewise
-    pub udp_timeout: String,
-    /// `--ipvs-local-fallback`
-    #[serde(skip)]
-    pub local_fallback: bool,
-}
-
-/// A configuration that cannot be used; names the field.
+/// A field with a value that it cannot have.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum ConfigError {
-    /// Not YAML, or a field of another type.
-    #[error("KubeProxyConfiguration: {0}")]
-    Syntax(String),
-    /// A field has a value that it cannot have.
-    #[error("{field}: invalid value {value:?}: {reason}")]
-    Field {
-        /// Its path.
-        field: &'static str,
-        /// Its value.
-        value: String,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
+#[error("{path}: {problem}")]
+pub struct FieldError {
+    path: String,
+    problem: String,
 }
 
-impl Default for IptablesConfig {
-    fn default() -> Self {
-        Self { masquerade_bit: 14, masquerade_all: false, localhost_node_ports: true }
+/// A configuration that cannot be used, with everything that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invalid(pub Vec<FieldError>);
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        write!(out, "failed validate: {}", all.join("; "))
     }
 }
 
-impl Default for NftablesConfig {
-    fn default() -> Self {
-        Self { masquerade_bit: 14, masquerade_all: false }
+impl std::error::Error for Invalid {}
+
+impl Invalid {
+    /// One line for each field.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|error| format!("failed validate: {error}"))
     }
 }
 
-impl Default for UserspaceConfig {
+impl fmt::Display for KubernetesVersion {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "v{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl Default for OwnSettings {
     fn default() -> Self {
         Self {
             balancer: Balancer::RoundRobin,
             udp_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_mins(15),
             shutdown_grace: Duration::ZERO,
+            local_fallback: LocalFallback::Drop,
         }
     }
 }
 
-impl Config {
-    /// Reads a configuration. Fields that no mode here depends on are passed over, and null is a field left out.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        Self::of(fields(text)?)
+impl FieldError {
+    fn new(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into() }
     }
 
-    /// Reads a configuration file, which tells of itself that it is one.
-    pub fn parse_file(text: &str) -> Result<Self, ConfigError> {
-        const EXPECTED: [(&str, &str); 2] =
-            [("apiVersion", "kubeproxy.config.k8s.io/v1alpha1"), ("kind", "KubeProxyConfiguration")];
-        let fields = fields(text)?;
-        for (field, expected) in EXPECTED {
-            let found = fields.get(field).and_then(Value::as_str).unwrap_or_default();
-            if found != expected {
-                return Err(ConfigError::Syntax(format!("{field} is {found:?}, and not {expected:?}")));
-            }
-        }
-        Self::of(fields)
-    }
-
-    fn of(fields: Value) -> Result<Self, ConfigError> {
-        serde_path_to_error::deserialize(fields)
-            .map_err(|error| ConfigError::Syntax(format!("{}: {}", error.path(), error.inner())))
-    }
-
-    /// The mode.
-    pub fn mode(&self) -> Result<ProxyMode, ConfigError> {
-        match self.mode.as_str() {
-            "" | "iptables" => Ok(ProxyMode::Iptables),
-            "nftables" => Ok(ProxyMode::Nftables),
-            "userspace" => Ok(ProxyMode::Userspace),
-            "ipvs" => Ok(ProxyMode::Ipvs),
-            other => Err(ConfigError::Field {
-                field: "Mode.ProxyMode",
-                value: other.to_owned(),
-                reason: "must be iptables, ipvs, nftables, userspace or blank",
-            }),
-        }
-    }
-
-    /// What the ipvs mode is told, checked.
-    pub fn ipvs_settings(&self) -> Result<IpvsSettings, ConfigError> {
-        let scheduler = if self.ipvs.scheduler.is_empty() { "rr" } else { &self.ipvs.scheduler };
-        let error =
-            |field, value: &str, reason| ConfigError::Field { field, value: value.to_owned(), reason };
-        let timeout =
-            |field, value: &str| timeout(field, value).map(|time| time.filter(|time| !time.is_zero()));
-        let excluded = self.ipvs.exclude_cidrs.iter().map(|text| {
-            let field = "KubeProxyIPVSConfiguration.ExcludeCidrs";
-            text.parse::<IpNet>()
-                .map(|range| range.trunc())
-                .map_err(|_| error(field, text, "must be a valid CIDR"))
-        });
-        Ok(IpvsSettings {
-            scheduler: Scheduler::new(scheduler).ok_or_else(|| {
-                let field = "KubeProxyIPVSConfiguration.Scheduler";
-                error(field, scheduler, "must be the name of a scheduler, such as rr, lc, sh or mh")
-            })?,
-            excluded: excluded.collect::<Result<_, _>>()?,
-            strict_arp: if self.ipvs.strict_arp { StrictArp::Yes } else { StrictArp::No },
-            timeouts: Timeouts {
-                tcp: timeout("KubeProxyIPVSConfiguration.TCPTimeout", &self.ipvs.tcp_timeout)?,
-                tcp_fin: timeout("KubeProxyIPVSConfiguration.TCPFinTimeout", &self.ipvs.tcp_fin_timeout)?,
-                udp: timeout("KubeProxyIPVSConfiguration.UDPTimeout", &self.ipvs.udp_timeout)?,
-            },
-            drain_limit: self.userspace.drain_timeout,
-            local_fallback: if self.ipvs.local_fallback {
-                LocalFallback::Cluster
-            } else {
-                LocalFallback::Drop
-            },
-        })
-    }
-
-    /// The configuration, checked and in the plan's terms.
-    pub fn settings(&self) -> Result<Settings, ConfigError> {
-        let mark = mark("KubeProxyIPTablesConfiguration.MasqueradeBit", self.iptables.masquerade_bit)?;
-        let (mark, masquerade_all, localhost) = match self.mode()? {
-            ProxyMode::Iptables | ProxyMode::Userspace => {
-                (mark, self.iptables.masquerade_all, self.iptables.localhost_node_ports)
-            }
-            // Its mark and masqueradeAll are those of the iptables block, as upstream has it.
-            ProxyMode::Ipvs => {
-                self.ipvs_settings()?;
-                (mark, self.iptables.masquerade_all, false)
-            }
-            // It never serves node ports on localhost, whatever the iptables block says.
-            ProxyMode::Nftables => {
-                let field = "KubeProxyNFTablesConfiguration.MasqueradeBit";
-                let mark = self::mark(field, self.nftables.masquerade_bit)?;
-                (mark, self.nftables.masquerade_all, false)
-            }
-        };
-        self.ports()?;
-        Ok(Settings {
-            masquerade_all: if masquerade_all { MasqueradeAll::Yes } else { MasqueradeAll::No },
-            mark,
-            local_pods: self.local_pods()?,
-            node_ports: self.node_ports()?,
-            localhost_node_ports: if localhost {
-                LocalhostNodePorts::Serve
-            } else {
-                LocalhostNodePorts::Ignore
-            },
-        })
-    }
-
-    /// The ports that listeners may have.
-    pub(crate) fn ports(&self) -> Result<PortRange, ConfigError> {
-        self.port_range.parse().map_err(|_| ConfigError::Field {
-            field: "PortRange",
-            value: self.port_range.clone(),
-            reason: "must be a range of ports like 40000-41000, 40000+1000 or 40000",
-        })
-    }
-
-    fn local_pods(&self) -> Result<LocalPodsSetting, ConfigError> {
-        match self.detect_local_mode.as_str() {
-            "" | "ClusterCIDR" => Ok(LocalPodsSetting::Ranges(self.cluster_ranges()?)),
-            "NodeCIDR" => Ok(LocalPodsSetting::NodeRanges),
-            "BridgeInterface" => {
-                let name = &self.detect_local.bridge_interface;
-                interface("DetectLocalConfiguration.InterfaceName", name).map(LocalPodsSetting::Interface)
-            }
-            "InterfaceNamePrefix" => {
-                let prefix = &self.detect_local.interface_name_prefix;
-                interface("DetectLocalConfiguration.InterfacePrefix", prefix)
-                    .map(LocalPodsSetting::InterfacePrefix)
-            }
-            other => Err(ConfigError::Field {
-                field: "DetectLocalMode",
-                value: other.to_owned(),
-                reason: "must be ClusterCIDR, NodeCIDR, BridgeInterface, InterfaceNamePrefix or blank",
-            }),
-        }
-    }
-
-    fn cluster_ranges(&self) -> Result<Vec<IpNet>, ConfigError> {
-        let texts: Vec<&str> =
-            self.cluster_cidr.split(',').map(str::trim).filter(|text| !text.is_empty()).collect();
-        let error = |value: &str, reason| ConfigError::Field {
-            field: "DetectLocalConfiguration.ClusterCIDRs",
-            value: value.to_owned(),
-            reason,
-        };
-        let ranges = texts
-            .iter()
-            .map(|text| {
-                text.parse::<IpNet>()
-                    .map(|range| range.trunc())
-                    .map_err(|_| error(text, "must be a valid CIDR"))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
-        let is_ipv4 = |range: &IpNet| range.addr().is_ipv4();
-        match ranges.as_slice() {
-            [] | [_] => Ok(ranges),
-            [one, other] if is_ipv4(one) != is_ipv4(other) => Ok(ranges),
-            [_, _] => Err(error(&self.cluster_cidr, "two CIDRs must be of different IP families")),
-            _ => Err(error(&self.cluster_cidr, "only one CIDR, or one of each IP family")),
-        }
-    }
-
-    fn node_ports(&self) -> Result<NodePortSetting, ConfigError> {
-        let error = |value: &str, reason| ConfigError::Field {
-            field: "NodePortAddresses",
-            value: value.to_owned(),
-            reason,
-        };
-        let unset = self.node_port_addresses.is_empty() && self.mode()? == ProxyMode::Nftables;
-        if unset || self.node_port_addresses == ["primary"] {
-            return Ok(NodePortSetting::Primary);
-        }
-        let range = |text: &String| {
-            if text == "primary" {
-                return Err(error(text, "can't use both 'primary' and CIDRs"));
-            }
-            text.parse::<IpNet>().map_err(|_| error(text, "must be a valid CIDR"))
-        };
-        self.node_port_addresses.iter().map(range).collect::<Result<_, _>>().map(NodePortSetting::Ranges)
-    }
-
-    /// The name of this node: the override, or the host's own; trimmed and in lower case.
-    pub fn node_name(&self) -> Result<Arc<str>, ConfigError> {
-        let host = rustix::system::uname();
-        let name = match self.hostname_override.trim() {
-            "" => host.nodename().to_string_lossy().trim().to_lowercase(),
-            name => name.to_lowercase(),
-        };
-        if name.is_empty() {
-            let reason = "the host has no name; give one with --hostname-override";
-            return Err(ConfigError::Field { field: "HostnameOverride", value: name, reason });
-        }
-        Ok(name.into())
+    /// In the words of Kubernetes' own checks.
+    fn invalid(path: impl Into<String>, value: &dyn fmt::Debug, reason: &str) -> Self {
+        Self::new(path, format!("Invalid value: {value:?}: {reason}"))
     }
 }
-
-fn mark(field: &'static str, bit: i64) -> Result<Mark, ConfigError> {
-    let mark = u32::try_from(bit).ok().filter(|bit| *bit < 32).map(|bit| Mark(1 << bit));
-    let reason = "must be within the range [0, 31]";
-    mark.ok_or_else(|| ConfigError::Field { field, value: bit.to_string(), reason })
-}
-
-/// The fields of a text, without those that say null.
-fn fields(text: &str) -> Result<Value, ConfigError> {
-    let fields: Value =
-        serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
-    // A text without a field is a configuration too.
-    Ok(if fields.is_null() { Value::Object(serde_json::Map::new()) } else { without_nulls(fields) })
-}
-
-fn without_nulls(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let told = fields.into_iter().filter(|(_, value)| !value.is_null());
-            Value::Object(told.map(|(name, value)| (name, without_nulls(value))).collect())
-        }
-        other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_)) => {
-            other
-        }
-    }
-}
-
-/// A duration that is not negative; nothing if none is given.
-fn timeout(field: &'static str, value: &str) -> Result<Option<Duration>, ConfigError> {
-    let error = |reason| ConfigError::Field { field, value: value.to_owned(), reason };
-    match duration::parse(value) {
-        _ if value.is_empty() => Ok(None),
-        Some(Signed::NotNegative(time)) => Ok(Some(time)),
-        Some(Signed::Negative) => Err(error("must be greater than or equal to 0")),
-        None => Err(error("must be a duration, such as 30s or 15m")),
-    }
-}
-
-fn interface(field: &'static str, name: &str) -> Result<Arc<str>, ConfigError> {
-    if name.is_empty() {
-        return Err(ConfigError::Field { field, value: String::new(), reason: "must not be empty" });
-    }
-    Ok(name.into())
-}
-
-#[cfg(test)]
-mod tests;

@@ -44,6 +44,19 @@ pub struct IpvsSettings {
     pub local_fallback: LocalFallback,
 }
 
+impl Default for IpvsSettings {
+    fn default() -> Self {
+        Self {
+            scheduler: Scheduler::new("rr").expect("it is short"),
+            excluded: Vec::new(),
+            strict_arp: StrictArp::No,
+            timeouts: Timeouts::default(),
+            drain_limit: Duration::from_mins(15),
+            local_fallback: LocalFallback::Drop,
+        }
+    }
+}
+
 /// strictARP
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StrictArp {

@@ -5,6 +5,7 @@
 //!  (one thread owns these)    └─▶ IPv6 writer: render, diff, write
 //! ```
 
+mod best_mode;
 mod conductor;
 mod config;
 mod flows;
@@ -18,13 +19,18 @@ mod samples;
 mod source;
 mod writer;
 
+pub use best_mode::best_mode;
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
 pub use config::{
-    ClientConnection, Config, ConfigError, DetectLocal, IptablesConfig, IpvsConfig, NftablesConfig,
-    UserspaceConfig,
+    BindFailure, ClientConnection, Configuration, ConntrackFields, ConntrackSettings, DetectLocal,
+    DurationError, FieldError, GoDuration, Invalid, IptablesFields, IpvsFields, KUBERNETES_VERSION,
+    KubeProxyConfiguration, KubernetesVersion, LoggingFields, LoggingOptions, ModeSetting, NftablesFields,
+    OwnSettings, PassedOver, Profiling, StreamOptions, SyncPeriods, SyntaxError, TcpBeLiberal,
+    VerbosityOfFiles, WinkernelFields,
 };
 pub use flows::FlowsPass;
 pub use modes::{ModeError, ProxyMode};
+pub use proxy_modes::LocalFallback;
 pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};
 pub use relay::Balancer;
 pub use service_watch::Access;

@@ -302,7 +302,7 @@ fn tool(family: Family) -> Tool {
     }
 }
 
-const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };
+pub(crate) const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };
 
 fn open_nftables() -> Result<Families, ModeError> {
     let first = nft::Nft::open(NftFamily::Ip, NFT_LAYOUT)?;

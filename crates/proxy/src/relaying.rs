@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service_plan::Family;
 use tracing::{info, warn};
 
-use crate::config::{Config, ConfigError};
+use crate::config::Configuration;
 
 /// What the relay is started with.
 #[derive(Clone, Copy, Debug)]
@@ -24,23 +24,21 @@ pub(crate) struct Relaying {
 
 impl Relaying {
     /// As configured, on the node's own address of each family.
-    pub(crate) fn new(
-        config: &Config,
-        node_ip: impl Fn(Family) -> Option<IpAddr>,
-    ) -> Result<Self, ConfigError> {
+    pub(crate) fn new(configuration: &Configuration, node_ip: impl Fn(Family) -> Option<IpAddr>) -> Self {
+        let Configuration { own, settings, ports, .. } = configuration;
         let settings = Settings {
             workers: thread::available_parallelism().map_or(1, usize::from),
-            balancer: config.userspace.balancer,
-            mark: Mark::Bits(config.settings()?.mark.0),
-            udp_timeout: config.userspace.udp_timeout,
-            drain_timeout: config.userspace.drain_timeout,
+            balancer: own.balancer,
+            mark: Mark::Bits(settings.mark.0),
+            udp_timeout: own.udp_timeout,
+            drain_timeout: own.drain_timeout,
         };
-        Ok(Self {
+        Self {
             settings,
-            ports: config.ports()?,
+            ports: *ports,
             v4: node_ip(Family::V4).unwrap_or(Ipv4Addr::LOCALHOST.into()),
             v6: node_ip(Family::V6).unwrap_or(Ipv6Addr::LOCALHOST.into()),
-        })
+        }
     }
 
     /// Where it listens.

@@ -47,7 +47,7 @@ pub struct FamilyStep {
 pub enum ReplayError {
     /// Its configuration cannot be used.
     #[error("config.yaml: {0}")]
-    Config(#[from] proxy::ConfigError),
+    Config(#[from] proxy::Invalid),
     /// Its objects cannot be read.
     #[error(transparent)]
     Manifests(#[from] service_watch::OpenError),
@@ -84,7 +84,7 @@ impl Replay {
         };
         Ok(Self {
             directory: Directory::new(&scenario.node_name())?,
-            facts: Facts::new(scenario.config.settings()?, bare_node.clone()),
+            facts: Facts::new(scenario.configuration()?.settings, bare_node.clone()),
             bare_node,
             planned: BTreeMap::new(),
         })

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use packet_trace::Host;
-use proxy::Config;
+use proxy::{Configuration, Invalid, KubeProxyConfiguration, OwnSettings, ProxyMode};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use service_plan::Family;
@@ -24,7 +24,7 @@ pub struct Scenario {
     /// The folder.
     pub directory: PathBuf,
     /// How the proxy is configured.
-    pub config: Config,
+    pub config: KubeProxyConfiguration,
     /// The node that it runs on.
     pub stage: Stage,
     /// What happens, in order.
@@ -117,10 +117,15 @@ impl Scenario {
 
     /// The node's name.
     pub fn node_name(&self) -> Arc<str> {
-        match self.config.node_name() {
-            Ok(name) if !self.config.hostname_override.is_empty() => name,
-            Ok(_) | Err(_) => "node-1".into(),
+        match self.config.hostname_override.as_str() {
+            "" => "node-1".into(),
+            name => name.trim().to_lowercase().into(),
         }
+    }
+
+    /// The configuration, checked.
+    pub fn configuration(&self) -> Result<Configuration, Invalid> {
+        self.config.checked(&OwnSettings::default(), || ProxyMode::Iptables)
     }
 }
 
@@ -167,7 +172,7 @@ impl Default for Stage {
     }
 }
 
-fn read_config(directory: &Path) -> Result<(Config, Stage), ScenarioError> {
+fn read_config(directory: &Path) -> Result<(KubeProxyConfiguration, Stage), ScenarioError> {
     #[derive(Deserialize)]
     struct Ours {
         #[serde(default)]
@@ -184,7 +189,7 @@ fn read_config(directory: &Path) -> Result<(Config, Stage), ScenarioError> {
     if let Some(field) = fields.keys().find(|field| !CONFIG_FIELDS.contains(&field.as_str())) {
         return Err(error(&path, &format!("no scenario uses the field {field}")));
     }
-    let config = Config::parse(&text).map_err(|source| error(&path, &source))?;
+    let config = KubeProxyConfiguration::parse(&text).map_err(|source| error(&path, &source))?;
     let ours: Ours = serde_saphyr::from_str(&text).map_err(wrong)?;
     Ok((config, ours.scenario))
 }

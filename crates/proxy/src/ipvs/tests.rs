@@ -1,7 +1,7 @@
 use super::*;
 
 fn settings() -> IpvsSettings {
-    crate::Config::default().ipvs_settings().expect("the defaults are valid")
+    IpvsSettings::default()
 }
 
 #[test]

@@ -1,10 +1,11 @@
-use crate::Config;
+use crate::{KubeProxyConfiguration, OwnSettings, ProxyMode};
 
 use super::*;
 
 #[test]
 fn what_comes_before_the_first_lists_are_whole_is_kept_but_not_yet_served() {
-    let settings = Config::default().settings().expect("the defaults are sound");
+    let settings = KubeProxyConfiguration::default().checked(&OwnSettings::default(), || ProxyMode::Iptables);
+    let settings = settings.expect("the defaults are sound").settings;
     let mut knowledge = Knowledge::new(settings, "node-1".into());
     let batch = |events| Batch { events, reports: Vec::new() };
     let early =

@@ -13,8 +13,7 @@ use kernel_state::listeners::{self, Listeners};
 use kernel_state::nft::Family as NftFamily;
 use kernel_state::xtables::{self, GuardedChain};
 use kernel_state::{Change, Either, State, Sum};
-use proxy::Config;
-use proxy::ipvs::{self, IpvsTarget};
+use proxy::ipvs::{self, IpvsSettings, IpvsTarget};
 use proxy_modes::{Iptables, Ipvs, Nftables};
 use relay::{Balancer, Mark, PortRange, Relay, RelayListeners, Settings};
 use service_plan::Family;
@@ -84,7 +83,7 @@ impl Kept for proxy_modes::Userspace {
     type Target = Userspace;
 
     fn open(scenario: &Scenario, family: Family) -> Result<Userspace, LabError> {
-        let mark = Mark::Bits(scenario.config.settings()?.mark.0);
+        let mark = Mark::Bits(scenario.configuration()?.settings.mark.0);
         let ip = scenario.stage.node_address(family);
         open_userspace(family, ip.unwrap_or(loopback(family)), mark)
     }
@@ -148,13 +147,13 @@ impl Kept for Ipvs {
     type Target = IpvsTarget;
 
     fn open(scenario: &Scenario, family: Family) -> Result<IpvsTarget, LabError> {
-        let settings = scenario.config.ipvs_settings()?;
+        let settings = scenario.configuration()?.ipvs;
         ipvs::prepare(&settings)?;
         Ok(ipvs::target(family, &settings)?)
     }
 
     fn open_to_clean(family: Family) -> Result<IpvsTarget, LabError> {
-        Ok(ipvs::target(family, &Config::default().ipvs_settings()?)?)
+        Ok(ipvs::target(family, &IpvsSettings::default())?)
     }
 }
 
