@@ -36,6 +36,8 @@ pub struct Servers {
     ownership: Ownership,
     drain_limit: Duration,
     draining: BTreeMap<(Server, SocketAddr), Instant>,
+    /// Those that nobody wants any more, but that may not be removed.
+    left: BTreeSet<Server>,
     /// When to look at them next.
     drain_look: Instant,
     last_read: Instant,
@@ -48,7 +50,7 @@ pub struct Ownership {
     pub addresses: Vec<SetName>,
     /// Sets of ports: a virtual server of ours is at each, on any address.
     pub ports: Vec<(SetName, Protocol)>,
-    /// What is in one of these ranges is never removed or changed by us, unless it is wanted.
+    /// A virtual server in one of these ranges is never removed, whoever made it.
     pub spared: Vec<IpNet>,
 }
 
@@ -120,6 +122,7 @@ impl Servers {
             ownership,
             drain_limit,
             draining: BTreeMap::new(),
+            left: BTreeSet::new(),
             drain_look: Instant::now(),
             last_read: Instant::now(),
         })
@@ -157,6 +160,27 @@ impl Servers {
             .dump_all(&mut wire::list_destinations(self.family_id, server), |reply| wire::destination(&reply))
     }
 
+    /// How many connections virtual servers of ours have that would notice their end, also such as are being closed.
+    pub fn connections(&mut self) -> Result<u64, NetlinkError> {
+        let mut sum = 0;
+        for (server, _) in
+            self.servers()?.into_iter().filter(|(server, _)| keeps_connections(server.protocol))
+        {
+            sum += self.destinations(&server)?.iter().map(|listed| listed.connections).sum::<u64>();
+        }
+        Ok(sum)
+    }
+
+    /// Removes those virtual servers of ours whose connections would not notice it.
+    pub fn remove_connectionless(&mut self) -> Result<(), NetlinkError> {
+        for (server, _) in self.servers()? {
+            if !keeps_connections(server.protocol) && !self.spares(&server) {
+                self.socket.request(&mut wire::drop_server(self.family_id, &server))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Those of ours.
     fn servers(&mut self) -> Result<Vec<(Server, Service)>, NetlinkError> {
         let all =
@@ -172,11 +196,15 @@ impl Servers {
         let is_ours = |server: &Server| {
             let (ip, port) = (server.at.ip(), server.at.port());
             self.has(&ip)
-                && !self.ownership.spared.iter().any(|range| range.contains(&ip))
+                && !self.left.contains(server)
                 && (addresses.contains(&Member::IpPort(ip, server.protocol, port))
                     || ports.contains(&(server.protocol, Member::Port(port))))
         };
         Ok(all.into_iter().filter(|(server, _)| is_ours(server)).collect())
+    }
+
+    fn spares(&self, server: &Server) -> bool {
+        self.ownership.spared.iter().any(|range| range.contains(&server.at.ip()))
     }
 
     fn has(&self, ip: &IpAddr) -> bool {
@@ -191,7 +219,8 @@ impl Servers {
         let id = self.family_id;
         match change {
             Change::Put { key: Key::Server(server), value: Value::Server(service), replaced } => {
-                let command = if replaced.is_some() { wire::SET_SERVICE } else { wire::NEW_SERVICE };
+                let is_there = self.left.remove(server) || replaced.is_some();
+                let command = if is_there { wire::SET_SERVICE } else { wire::NEW_SERVICE };
                 Some(wire::put_server(id, command, server, service))
             }
             Change::Put { key: Key::Destination(server, at), value: Value::Destination(to), replaced } => {
@@ -202,6 +231,10 @@ impl Servers {
             Change::Put { .. } => None,
             Change::Drop { key: Key::Server(server), .. } => {
                 self.draining.retain(|(behind, _), _| behind != server);
+                if self.spares(server) {
+                    self.left.insert(*server);
+                    return None;
+                }
                 Some(wire::drop_server(id, server))
             }
             Change::Drop { key: Key::Destination(server, _), .. } if gone.contains(server) => None,

@@ -13,7 +13,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::config::Configuration;
-use crate::ipvs::IpvsSettings;
+use crate::ipvs::{self, IpvsSettings, Overlaps};
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
 use crate::relaying::{self, Relaying};
@@ -80,12 +80,15 @@ pub fn once(input: &Input) -> Result<(), ProxyError> {
         return Err(ProxyError::OnceUserspace);
     }
     let mut opened = open(&input.configuration, &knowledge)?;
+    let mut overlaps = Overlaps::new(mode, ipvs);
     for (family, reconciler) in &mut opened.families {
-        reconciler.want(&prepared(mode, knowledge.plan(&Touched::everything(), *family)));
+        let plan = knowledge.plan(&Touched::everything(), *family);
+        reconciler.want(&prepared(mode, plan, &mut overlaps));
     }
     write_all(opened.families)?;
     // Only now, so that there is no moment without rules.
-    write_all(modes::cleaners_of_others(mode, ipvs)?)
+    write_all(modes::cleaners_of_others(mode, ipvs)?)?;
+    write_all(modes::cleaners_of_ipvs(mode, ipvs)?)
 }
 
 /// Removes all that this proxy or a kube-proxy left, and nothing else.
@@ -99,6 +102,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     knowledge.take(source.first());
     let mode = input.configuration.mode;
     let Opened { families, relay } = open(&input.configuration, &knowledge)?;
+    let mut overlaps = Overlaps::new(mode, &input.configuration.ipvs);
     let (sender, messages) = mpsc::channel();
     follow_addresses(sender.clone())?;
     let _sending = source.watch(forward(sender.clone(), Message::Batch)?)?;
@@ -109,7 +113,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
             writers.push((family, start_writer(scope, &input.configuration, family, reconciler)?));
         }
         if knowledge.listed() == Listed::Yes {
-            send_plans(mode, &mut knowledge, &Touched::everything(), &writers);
+            send_plans(mode, &mut knowledge, &mut overlaps, &Touched::everything(), &writers);
         }
         info!(services = knowledge.service_count(), "serving");
         for message in messages {
@@ -119,7 +123,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
                 Message::Stop => break,
             };
             if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
-                send_plans(mode, &mut knowledge, &touched, &writers);
+                send_plans(mode, &mut knowledge, &mut overlaps, &touched, &writers);
             }
         }
         if let Some(relay) = &relay {
@@ -177,18 +181,20 @@ fn open(configuration: &Configuration, knowledge: &Knowledge) -> Result<Opened, 
 fn send_plans(
     mode: ProxyMode,
     knowledge: &mut Knowledge,
+    overlaps: &mut Overlaps,
     touched: &Touched,
     writers: &[(Family, Sender<Plan>)],
 ) {
     for (family, writer) in writers {
-        let plan = prepared(mode, knowledge.plan(touched, *family));
+        let plan = prepared(mode, knowledge.plan(touched, *family), overlaps);
         // A writer ends only when its channel does.
         writer.send(plan).expect("the writer lives as long as its channel");
     }
 }
 
-fn prepared(mode: ProxyMode, plan: Plan) -> Plan {
+fn prepared(mode: ProxyMode, plan: Plan, overlaps: &mut Overlaps) -> Plan {
     modes::prepare(mode, &plan);
+    overlaps.tell(&plan);
     plan
 }
 
@@ -201,7 +207,7 @@ fn start_writer<'scope>(
     let (sender, plans) = mpsc::channel();
     let Configuration { mode, ipvs, sync, .. } = configuration;
     let work = move || {
-        let settled = || remove_others(*mode, family, ipvs);
+        let settled = || remove_others(*mode, family, ipvs.clone());
         writer::write_plans(family, &mut *reconciler, &plans, sync.pace, settled);
     };
     thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
@@ -209,8 +215,23 @@ fn start_writer<'scope>(
 }
 
 /// Removes what another mode left. Whatever cannot be removed now goes with `--cleanup`.
-fn remove_others(mode: ProxyMode, family: Family, ipvs: &IpvsSettings) {
-    match modes::cleaners_of_others(mode, ipvs) {
+fn remove_others(mode: ProxyMode, family: Family, ipvs: IpvsSettings) {
+    remove(family, modes::cleaners_of_others(mode, &ipvs));
+    if mode == ProxyMode::Ipvs {
+        return;
+    }
+    // New connections never get there any more; those that did are not cut. Nobody waits for it.
+    let work = move || {
+        ipvs::let_drain(family, &ipvs);
+        remove(family, modes::cleaners_of_ipvs(mode, &ipvs));
+    };
+    if let Err(error) = thread::Builder::new().name(format!("drain {family}")).spawn(work) {
+        warn!(%error, "what the ipvs mode may have left is not removed");
+    }
+}
+
+fn remove(family: Family, cleaners: Result<Families, ModeError>) {
+    match cleaners {
         Ok(cleaners) => {
             for (_, mut cleaner) in cleaners.into_iter().filter(|(of, _)| *of == family) {
                 writer::write(family, &mut *cleaner, Cause::Plan);

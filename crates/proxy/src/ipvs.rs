@@ -1,8 +1,11 @@
 //! What the ipvs mode is written with, and what it needs of the kernel besides its own objects.
 
+use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use kernel_io::SumTarget;
@@ -17,9 +20,11 @@ use kernel_state::ipvs::{Ipvs as ServerObjects, Scheduler};
 use kernel_state::links::Links;
 use kernel_state::{Objects, State, Sum};
 use proxy_modes::{IPVS_DEVICE, Ipvs, LocalFallback, Mode};
-use service_plan::{Family, NodePlan, ServicePlan};
+use service_plan::{Address, Family, NodePlan, Plan, ServiceName, ServicePlan};
 use thiserror::Error;
-use tracing::warn;
+use tracing::{info, warn};
+
+use crate::modes::ProxyMode;
 
 /// The targets of the mode's vocabularies, in the order in which they are written.
 pub type IpvsTarget = SumTarget<Ipsets, SumTarget<Servers, SumTarget<Xtables, Device>>>;
@@ -32,7 +37,7 @@ pub(crate) type BareTarget = SumTarget<Ipsets, SumTarget<Servers, Device>>;
 pub struct IpvsSettings {
     /// Who chooses the endpoint.
     pub scheduler: Scheduler,
-    /// Virtual servers in these ranges are not ours.
+    /// Virtual servers in these ranges are never removed.
     pub excluded: Vec<IpNet>,
     /// Whether the node answers for the addresses of kube-ipvs0 only on the link that has them.
     pub strict_arp: StrictArp,
@@ -127,20 +132,97 @@ pub fn target(family: Family, settings: &IpvsSettings) -> Result<IpvsTarget, Ipv
 }
 
 pub(crate) fn bare_target(family: Family, settings: &IpvsSettings) -> Result<BareTarget, IpvsError> {
-    let set_family = match family {
-        Family::V4 => SetFamily::Inet,
-        Family::V6 => SetFamily::Inet6,
-    };
     let mut sets = Ipsets::open(Ipvs::sets(family))?;
     sets.require(&Ipvs::set_types(family))?;
+    let servers = servers(family, settings)?;
+    let device = Device::open(IPVS_DEVICE, set_family(family))?;
+    Ok(SumTarget { first: sets, then: SumTarget { first: servers, then: device } })
+}
+
+fn servers(family: Family, settings: &IpvsSettings) -> Result<Servers, IpvsError> {
     let ownership = Ownership {
         addresses: Ipvs::address_sets(family),
         ports: Ipvs::port_sets(family),
         spared: settings.excluded.clone(),
     };
-    let servers = Servers::open(set_family, ownership, settings.drain_limit)?;
-    let device = Device::open(IPVS_DEVICE, set_family)?;
-    Ok(SumTarget { first: sets, then: SumTarget { first: servers, then: device } })
+    Ok(Servers::open(set_family(family), ownership, settings.drain_limit)?)
+}
+
+fn set_family(family: Family) -> SetFamily {
+    match family {
+        Family::V4 => SetFamily::Inet,
+        Family::V6 => SetFamily::Inet6,
+    }
+}
+
+/// How often it is looked whether the last connection has ended.
+const DRAIN_LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until no connection goes through the virtual servers that the mode left, or the limit has passed. Who has no
+/// connection to lose does not wait.
+pub(crate) fn let_drain(family: Family, settings: &IpvsSettings) {
+    if !is_loaded() {
+        return;
+    }
+    let drained =
+        servers(family, settings).and_then(|servers| Ok(await_last_connection(servers, family, settings)?));
+    if let Err(error) = drained {
+        warn!(%family, %error, "connections that came in by IPVS are cut");
+    }
+}
+
+fn await_last_connection(
+    mut servers: Servers,
+    family: Family,
+    settings: &IpvsSettings,
+) -> Result<(), ipvs::OpenError> {
+    servers.remove_connectionless()?;
+    let start = Instant::now();
+    let connections = servers.connections()?;
+    if connections > 0 {
+        info!(%family, connections, limit = ?settings.drain_limit, "connections that came in by IPVS live on");
+    }
+    while servers.connections()? > 0 && start.elapsed() < settings.drain_limit {
+        thread::sleep(DRAIN_LOOK);
+    }
+    Ok(())
+}
+
+/// Addresses of Services in ranges that were excluded: those were meant for somebody else.
+pub(crate) struct Overlaps {
+    excluded: Vec<IpNet>,
+    told: BTreeSet<(ServiceName, IpAddr)>,
+}
+
+impl Overlaps {
+    /// Other modes have no such ranges.
+    pub(crate) fn new(mode: ProxyMode, settings: &IpvsSettings) -> Self {
+        let excluded = if mode == ProxyMode::Ipvs { settings.excluded.clone() } else { Vec::new() };
+        Self { excluded, told: BTreeSet::new() }
+    }
+
+    /// Tells of those that are new in a plan.
+    pub(crate) fn tell(&mut self, plan: &Plan) {
+        let ports = plan.services.iter().flat_map(|(_, ports)| ports);
+        for (port, entrance) in
+            ports.flat_map(|port| port.entrances.iter().map(move |entrance| (port, entrance)))
+        {
+            let (Address::ClusterIp(ip, _) | Address::ExternalIp(ip, _) | Address::LoadBalancerIp(ip, _)) =
+                entrance.at
+            else {
+                continue;
+            };
+            let Some(range) = self.excluded.iter().find(|range| range.contains(&ip)) else { continue };
+            let service = &port.name.service;
+            if self.told.insert((service.clone(), ip)) {
+                warn!(
+                    "Service {service}: {} {ip} is in the excluded range {range}; it is served, but its virtual servers \
+                     will stay when it is gone",
+                    entrance.at.field()
+                );
+            }
+        }
+    }
 }
 
 /// Whether the kernel has IPVS already. To ask IPVS itself would load it.

@@ -157,18 +157,25 @@ pub(crate) fn cleaners_of_all(ipvs: &IpvsSettings) -> Result<Families, ModeError
     all.collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
 }
 
-/// The cleaners of a mode that another one follows on.
+/// The cleaners of the modes that another one follows on, but for what the ipvs mode has beside its rules.
 pub(crate) fn cleaners_of_others(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families, ModeError> {
+    let others = match mode {
+        // The two keep rules in the same chains: the one that follows has removed those of the other already.
+        ProxyMode::Iptables | ProxyMode::Ipvs => [ProxyMode::Nftables, ProxyMode::Userspace],
+        ProxyMode::Nftables => [ProxyMode::Iptables, ProxyMode::Userspace],
+        ProxyMode::Userspace => [ProxyMode::Nftables, ProxyMode::Iptables],
+    };
     let mut all = Families::new();
-    for other in ProxyMode::ALL.into_iter().filter(|other| *other != mode) {
-        all.extend(if_installed(match (mode, other) {
-            // They keep rules in the same chains: the one that follows has removed those of the other already.
-            (ProxyMode::Ipvs, ProxyMode::Iptables) => Ok(Families::new()),
-            (ProxyMode::Iptables, ProxyMode::Ipvs) => bare_ipvs_cleaners(ipvs),
-            _ => cleaners(other, ipvs),
-        })?);
+    for other in others {
+        all.extend(if_installed(cleaners(other, ipvs))?);
     }
     Ok(all)
+}
+
+/// The cleaners of what the ipvs mode has beside its rules, where another one follows on. Sets can go only when no rule
+/// names them any more.
+pub(crate) fn cleaners_of_ipvs(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families, ModeError> {
+    if mode == ProxyMode::Ipvs { Ok(Families::new()) } else { if_installed(bare_ipvs_cleaners(ipvs)) }
 }
 
 /// No cleaners for a mode that this machine could never have been in.

@@ -13,7 +13,6 @@ mod packets;
 mod render;
 mod replay;
 mod scenario;
-pub mod second_kernel;
 mod target;
 
 pub use packets::{Expectation, PacketError, of_mode, parse_packets, relayed};

@@ -1,8 +1,11 @@
 //! What is wrong is told in one line that names it, and everything else keeps working.
 
 use std::process::Command;
+use std::time::Duration;
 
-use crate::stage::{Ended, Stage, endpoints, service};
+use second_kernel::{Boot, Modules};
+
+use crate::stage::{BINARY, Ended, Stage, endpoints, service};
 
 /// Has Service good, and one file more.
 fn beside_a_good_service(name: &str, text: &str) -> Stage {
@@ -107,6 +110,16 @@ fn a_directory_that_is_not_there_is_named() {
             "error: cannot read manifests from /nowhere/at/all: No such file or directory (os error 2)"
         );
     }
+}
+
+/// In a second kernel, for this one may have or get the module.
+#[test]
+fn without_ipvs_it_says_what_is_missing() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/two-services");
+    let boot = Boot::new(BINARY, Duration::from_mins(2)).modules(Modules::None);
+    let boot = boot.arguments(["proxy", "--once", "--proxy-mode", "ipvs", "--manifests", example]);
+    let ended = boot.run().expect("it boots");
+    assert_eq!((ended.status, &*ended.output), (1, "error: the kernel has no IPVS; load the module ip_vs\n"));
 }
 
 #[test]
