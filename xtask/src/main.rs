@@ -69,6 +69,9 @@ enum Command {
     Image {
         /// What the image holds
         program: Packed,
+        /// Take the newest Debian packages for it, and write them into its lock file
+        #[arg(long)]
+        relock: bool,
     },
 }
 
@@ -83,6 +86,7 @@ enum Program {
 #[derive(Clone, Copy, ValueEnum)]
 enum Packed {
     Pause,
+    Fairlead,
 }
 
 fn main() -> ExitCode {
@@ -110,6 +114,10 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Test => test::all(),
         Command::Tidy => tidy::check(),
         Command::Bless => test::bless(),
-        Command::Image { program: Packed::Pause } => image::pause().map(drop),
+        Command::Image { program: Packed::Pause, relock: _ } => image::pause().map(drop),
+        Command::Image { program: Packed::Fairlead, relock: true } => {
+            image::relock().and_then(|()| image::fairlead().map(drop))
+        }
+        Command::Image { program: Packed::Fairlead, relock: false } => image::fairlead().map(drop),
     }
 }
