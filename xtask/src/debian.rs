@@ -14,7 +14,7 @@ const PEERS: [(&str, &str); 3] = [
 ];
 
 /// Each with its reason.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("busybox-static", "busybox: the programs in the images that tests make"),
     ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
     ("iproute2", "ip: the lab's namespaces and links"),
@@ -23,6 +23,7 @@ const PACKAGES: [(&str, &str); 11] = [
     ("nftables", "nft: whether it lists and reloads what the nftables mode writes"),
     ("openssl", "the key that the API server of the cluster tests signs tokens with"),
     ("procps", "ps: what the demo shows of a pod"),
+    ("runc", "runs fairlead from its image in the cluster tests"),
     ("strace", "pause's system calls, and how it takes their failures"),
     ("user-mode-linux", "linux.uml: a second kernel that has IPVS"),
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),

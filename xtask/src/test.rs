@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::workspace::{cargo, output, run};
-use crate::{build, debian, tidy};
+use crate::{build, debian, image, tidy};
 
 /// All of it. The runner's own closing lines end it, so what was skipped is said before.
 pub(crate) fn all() -> Result<()> {
@@ -19,6 +19,7 @@ pub(crate) fn all() -> Result<()> {
     let skipped = deny()?;
     step("build");
     build::all()?;
+    image::fairlead()?;
     tidy::check_artefacts()?;
     if let Some(skipped) = skipped {
         eprintln!("xtask: skipped: {skipped}");

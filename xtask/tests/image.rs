@@ -1,4 +1,4 @@
-//! The image of `pause`, as `cargo xtask image pause` writes it.
+//! The images, as `cargo xtask image` writes them.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +6,14 @@ use std::process::Command;
 
 #[test]
 fn two_runs_write_the_same_archive() {
-    let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/dist/pause.tar");
-    let write = || {
-        fs::remove_file(&archive).ok();
-        let written =
-            Command::new(env!("CARGO_BIN_EXE_xtask")).args(["image", "pause"]).status().expect("start xtask");
-        assert!(written.success());
-        fs::read(&archive).expect("read the archive")
-    };
-    assert!(write() == write());
+    for program in ["pause", "fairlead"] {
+        let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../target/dist/{program}.tar"));
+        let write = || {
+            fs::remove_file(&archive).ok();
+            let written = Command::new(env!("CARGO_BIN_EXE_xtask")).args(["image", program]).status();
+            assert!(written.expect("start xtask").success());
+            fs::read(&archive).expect("read the archive")
+        };
+        assert!(write() == write(), "{program}");
+    }
 }

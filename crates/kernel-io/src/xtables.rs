@@ -15,8 +15,10 @@ use crate::process::let_die_with_us;
 use crate::target::{Applied, Drift, ReadError, Refused, Target, WriteError};
 
 mod probe;
+mod programs;
 
 use probe::{Backend, Probe, Shown};
+use programs::Programs;
 
 /// An address family, by the tools that it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum Tool {
 /// The tables of one family in the calling thread's network namespace.
 #[derive(Debug)]
 pub struct Xtables {
-    tool: Tool,
+    programs: Programs,
     layout: Layout,
     /// How the tables show that they were changed, and what they showed when we last read or wrote them.
     probe: Option<Probe>,
@@ -99,25 +101,22 @@ pub enum ToolError {
 impl Xtables {
     /// Finds the tools and tries them. What is ours there is known by the layout.
     pub fn open(tool: Tool, layout: Layout) -> Result<Self, OpenError> {
-        let name = tool.name();
-        let output = run(name, &["--version"], NO_INPUT).map_err(OpenError::from_tool)?;
+        let programs = Programs::find(tool);
+        let name = programs.name();
+        let output = run(&name, &["--version"], NO_INPUT).map_err(OpenError::from_tool)?;
         let text = String::from_utf8_lossy(&output.stdout);
         let version = Version::parse(&text).unwrap_or(Version { numbers: [0; 3] });
         if version < Version::OLDEST {
-            return Err(OpenError::TooOld { tool: name.to_owned(), found: version });
+            return Err(OpenError::TooOld { tool: name, found: version });
         }
-        run(name, &["-w", LOCK_SECONDS, "-t", "nat", "-S", "POSTROUTING"], NO_INPUT)
+        run(&name, &["-w", LOCK_SECONDS, "-t", "nat", "-S", "POSTROUTING"], NO_INPUT)
             .map_err(OpenError::from_tool)?;
         let probe = Probe::open(tool, Backend::of(&text)).ok();
-        Ok(Self { tool, layout, probe, shown: None })
+        Ok(Self { programs, layout, probe, shown: None })
     }
 
     fn show(&mut self) -> Option<Shown> {
         self.probe.as_mut().and_then(Probe::show)
-    }
-
-    fn program(&self, suffix: &str) -> String {
-        format!("{}-{suffix}", self.tool.name())
     }
 }
 
@@ -125,7 +124,7 @@ impl Target<xtables::Xtables> for Xtables {
     fn read(&mut self, found: &mut dyn FnMut(Key, Rules)) -> Result<(), ReadError> {
         // Before the reading, so that a change in between shows later.
         self.shown = self.show();
-        let output = run(&self.program("save"), &[], NO_INPUT)
+        let output = run(&self.programs.program("save"), &[], NO_INPUT)
             .map_err(|source| ReadError { source: source.into() })?;
         let text = String::from_utf8_lossy(&output.stdout);
         let chains = parse_save(&text).map_err(|source| ReadError { source: source.into() })?;
@@ -141,7 +140,8 @@ impl Target<xtables::Xtables> for Xtables {
         }
         let untouched = self.show() == self.shown;
         let options = ["-w", LOCK_SECONDS, "--noflush", "--counters"];
-        let written = run(&self.program("restore"), &options, &|input| print(changes, input)).map(drop);
+        let written =
+            run(&self.programs.program("restore"), &options, &|input| print(changes, input)).map(drop);
         if untouched {
             self.shown = self.show();
         }

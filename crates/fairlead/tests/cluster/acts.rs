@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::bulk;
 use crate::cluster::{Cluster, SERVER, until};
+use crate::deployed;
 use crate::node::{Node, POD_PORT};
 use crate::refusals;
 
@@ -13,7 +14,7 @@ use crate::refusals;
 type Act = (&'static str, fn(&mut Cluster));
 
 /// In this order: the last ones take away what the first ones need.
-pub(crate) const ALL: [Act; 11] = [
+pub(crate) const ALL: [Act; 14] = [
     ("a_service_is_served_on_every_node", service_is_served_on_every_node),
     ("a_slice_that_scales_is_followed", slice_that_scales_is_followed),
     ("a_label_hands_a_service_to_another_proxy", label_hands_a_service_to_another_proxy),
@@ -21,6 +22,9 @@ pub(crate) const ALL: [Act; 11] = [
     ("a_node_port_is_served_on_an_address_that_comes_later", node_port_on_a_new_address),
     ("a_deleted_service_is_served_no_more", deleted_service_is_served_no_more),
     ("a_refusal_is_one_clear_line", refusals::each_is_one_clear_line),
+    ("the_manifests_of_deploy_make_a_proxy_on_a_node", deployed::from_nothing),
+    ("another_image_in_kubeadms_daemonset_is_all_that_it_takes", deployed::another_image),
+    ("the_account_of_its_pod_is_enough", deployed::by_its_account_alone),
     ("a_burst_of_five_thousand_objects_is_served", burst_is_served),
     ("a_dead_api_server_is_outlived", dead_api_server_is_outlived),
     ("a_cut_connection_is_outlived", cut_connection_is_outlived),
@@ -166,7 +170,7 @@ fn server_that_lost_its_memory_is_believed(cluster: &mut Cluster) {
 }
 
 /// Creates a Service, and its slice of these nodes' pods. Answers where it is served.
-fn create(cluster: &Cluster, name: &str, number: u8, pods: &[u8]) -> SocketAddr {
+pub(crate) fn create(cluster: &Cluster, name: &str, number: u8, pods: &[u8]) -> SocketAddr {
     let ip = Ipv4Addr::new(10, 96, 1, number);
     cluster.apply(&format!(
         "{{apiVersion: v1, kind: Service, metadata: {{name: {name}}},\n\

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ use crate::node::Node;
 
 /// An address that every node reaches, whichever link it comes by.
 pub(crate) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 18, 255, 1));
-const PORT: u16 = 6443;
+pub(crate) const PORT: u16 = 6443;
 
 /// Who may what: the last one is known, and may nothing.
 const TOKENS: &str = "admin-token,admin,1,system:masters\n\
@@ -119,6 +119,7 @@ impl Cluster {
             "--disable-admission-plugins=ServiceAccount",
             "--endpoint-reconciler-type=none",
             "--bind-address=0.0.0.0",
+            "--allow-privileged=true",
         ]);
         server.arg(format!("--advertise-address={SERVER}")).arg(format!("--secure-port={PORT}"));
         for (flag, file) in [
@@ -217,7 +218,7 @@ impl Cluster {
 }
 
 /// Starts a program in the calling thread's namespace.
-fn spawn(mut command: Command, log: &Path) -> Process {
+pub(crate) fn spawn(mut command: Command, log: &Path) -> Process {
     let file = File::options().create(true).append(true).open(log).expect("a log");
     command.stdin(Stdio::null()).stdout(file.try_clone().expect("a log")).stderr(file);
     Process { child: command.spawn().expect("it starts"), log: log.to_owned() }
@@ -228,6 +229,11 @@ impl Process {
     pub(crate) fn expect_alive(&mut self) {
         let ended = self.child.try_wait().expect("a child of ours");
         assert_eq!(ended, None, "{}", self.log());
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("a child of ours")
     }
 
     /// What it logged so far.

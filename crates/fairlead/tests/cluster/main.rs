@@ -7,6 +7,8 @@ mod acts;
 mod assets;
 mod bulk;
 mod cluster;
+mod deployed;
+mod kubelet;
 mod node;
 mod refusals;
 
