@@ -15,7 +15,7 @@ fn main() {
 /// By a Cargo of its own, in a folder of its own: the one that runs us holds the other.
 fn built_here() -> PathBuf {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    for source in ["build.rs", "pause.ld", "src/main.rs", "Cargo.toml"] {
+    for source in ["build.rs", "pause.ld", "src", "Cargo.toml"] {
         println!("cargo::rerun-if-changed={}", workspace.join("crates/pause").join(source).display());
     }
     let target = variable("TARGET");

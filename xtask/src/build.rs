@@ -11,6 +11,7 @@ use crate::workspace::{cargo, dist, host, root, run};
 
 /// Everything; `pause` comes with `fairlead`, which carries it.
 pub(crate) fn all() -> Result<()> {
+    init()?;
     fairlead()?;
     Ok(())
 }
@@ -18,6 +19,11 @@ pub(crate) fn all() -> Result<()> {
 /// The program that holds a pod.
 pub(crate) fn pause() -> Result<PathBuf> {
     artefact("pause", |_| ())
+}
+
+/// The program that is a container's process 1.
+pub(crate) fn init() -> Result<PathBuf> {
+    artefact("init", |_| ())
 }
 
 /// The program for everything else; the `pause` in it is the one that is installed.

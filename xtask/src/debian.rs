@@ -14,8 +14,10 @@ const PEERS: [(&str, &str); 3] = [
 ];
 
 /// Each with its reason.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "busybox: the programs in the images that tests make"),
+    ("catatonit", "whose manners init has by that name"),
+    ("dumb-init", "likewise"),
     ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
     ("iproute2", "ip: the lab's namespaces and links"),
     ("iptables", "iptables-restore: the iptables mode on the real kernel"),
@@ -25,13 +27,14 @@ const PACKAGES: [(&str, &str); 12] = [
     ("procps", "ps: what the demo shows of a pod"),
     ("runc", "runs fairlead from its image in the cluster tests"),
     ("strace", "pause's system calls, and how it takes their failures"),
+    ("tini", "likewise"),
     ("user-mode-linux", "linux.uml: a second kernel that has IPVS"),
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
 ];
 
 /// Installs what the tests need; as another user than root, or without apt, fails with the line to type.
 pub(crate) fn install_missing() -> Result<()> {
-    install(&PACKAGES)
+    install(PACKAGES)
 }
 
 /// Installs what benchmarks compare with.

@@ -26,7 +26,7 @@ struct CommandLine {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Put what a user installs into target/dist: pause, then fairlead
+    /// Put what a user installs into target/dist: pause, init and fairlead
     Build {
         /// Only this program
         only: Option<Program>,
@@ -79,6 +79,7 @@ enum Command {
 #[derive(Clone, Copy, ValueEnum)]
 enum Program {
     Pause,
+    Init,
     Fairlead,
 }
 
@@ -103,6 +104,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
     match command {
         Command::Build { only: None } => build::all(),
         Command::Build { only: Some(Program::Pause) } => build::pause().map(drop),
+        Command::Build { only: Some(Program::Init) } => build::init().map(drop),
         Command::Build { only: Some(Program::Fairlead) } => build::fairlead().map(drop),
         Command::Demo { output, mode } => demo::show(*output, *mode),
         Command::DemoInside(inside) => demo::inside(inside),

@@ -35,7 +35,7 @@ const RULES: [(&str, Rule); 15] = [
     ("pure rooms see no clock, file, environment or socket", sources::pure_rooms),
     ("modes know nothing of one another", sources::modes_apart),
     ("Kubernetes types stay at the edge", sources::kubernetes_at_the_edge),
-    ("unsafe has two rooms", sources::unsafe_rooms),
+    ("unsafe has three rooms", sources::unsafe_rooms),
     ("the kernel has one door", sources::kernel_door),
     ("names say what is inside", sources::names),
     ("a module is foo.rs", sources::module_files),

@@ -7,10 +7,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+
+#[path = "programs/first_process.rs"]
+mod first_process;
+
+use first_process::{built, field, first_process, within};
 
 const TERMINATED: &str = "Shutting down, got signal: Terminated\n";
 const NOT_FIRST: &str = "Warning: pause should be the first process\n";
@@ -176,25 +179,10 @@ fn a_refused_call_ends_it_with_its_own_code() {
     }
 }
 
-/// The artefact, built once, and never an old one.
+/// The artefact, built once.
 fn pause() -> &'static Path {
     static PAUSE: OnceLock<PathBuf> = OnceLock::new();
-    PAUSE.get_or_init(|| {
-        let built =
-            Command::new(env!("CARGO_BIN_EXE_xtask")).args(["build", "pause"]).status().expect("start xtask");
-        assert!(built.success());
-        Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/dist/pause")
-            .canonicalize()
-            .expect("pause is there")
-    })
-}
-
-/// What runs a program as PID 1, with a `/proc` that shows its PID namespace.
-fn first_process() -> Command {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-    unshare
+    PAUSE.get_or_init(|| built("pause"))
 }
 
 /// A pause that sleeps with its handlers in place; ended when dropped.
@@ -292,19 +280,4 @@ fn pause_below(process: u32) -> Option<Pid> {
     }
     let children = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
     children.split_whitespace().find_map(|child| pause_below(child.parse().ok()?))
-}
-
-/// The first word of a field in the files of `/proc`.
-fn field(text: &str, name: &str) -> String {
-    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-    value.and_then(|value| value.split_whitespace().next()).unwrap_or_default().to_owned()
-}
-
-/// Waits for what must come soon.
-fn within(what: &str, mut is_so: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !is_so() {
-        assert!(started.elapsed() < Duration::from_secs(20), "waited too long until {what}");
-        sleep(Duration::from_millis(2));
-    }
 }

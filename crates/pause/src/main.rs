@@ -10,8 +10,11 @@
 #![no_main]
 #![expect(unsafe_code, reason = "without libc, the entry point and every system call are ours to write")]
 
-use core::arch::{asm, naked_asm};
-use core::panic::PanicInfo;
+use core::arch::naked_asm;
+
+mod kernel;
+
+use kernel::{Arguments, ERROR, OUTPUT, UNREACHABLE, exit, own_pid, system_call, write};
 
 const VERSION: &str = concat!("pause.c v3.10.2-fairlead-", env!("CARGO_PKG_VERSION"), "\n");
 const NOT_FIRST: &str = "Warning: pause should be the first process\n";
@@ -19,29 +22,13 @@ const INTERRUPTED: &str = "Shutting down, got signal: Interrupt\n";
 const TERMINATED: &str = "Shutting down, got signal: Terminated\n";
 const WOKEN: &str = "Error: infinite loop terminated\n";
 
-/// The exit code of what cannot happen: a sleep without end that ends, a panic.
-const UNREACHABLE: usize = 42;
-
-/// Where the kernel enters, with the argument count and the arguments on top of the stack.
-///
-/// # Safety
-/// Only the kernel may enter here, on a fresh stack.
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-unsafe extern "C" fn _start() -> ! {
-    #[cfg(target_arch = "x86_64")]
-    naked_asm!("xor ebp, ebp", "mov rdi, rsp", "call {main}", main = sym main);
-    #[cfg(target_arch = "aarch64")]
-    naked_asm!("mov x29, xzr", "mov x30, xzr", "mov x0, sp", "b {main}", main = sym main);
-}
-
 extern "C" fn main(stack: *const usize) -> ! {
     if Arguments::on(stack).any(asks_for_version) {
-        write(OUTPUT, VERSION);
+        write(OUTPUT, VERSION.as_bytes());
         exit(0);
     }
     if own_pid() != 1 {
-        write(ERROR, NOT_FIRST);
+        write(ERROR, NOT_FIRST.as_bytes());
     }
     let handlers = [(INT, stop as Handler, 0), (TERM, stop, 0), (CHILD, reap, NO_CHILD_STOP)];
     for (failure, (signal, handler, flags)) in (1..).zip(handlers) {
@@ -51,13 +38,13 @@ extern "C" fn main(stack: *const usize) -> ! {
     }
     reap(CHILD);
     while sleep() == INTERRUPTED_SLEEP {}
-    write(ERROR, WOKEN);
+    write(ERROR, WOKEN.as_bytes());
     exit(UNREACHABLE)
 }
 
 /// On SIGINT and SIGTERM: says so, in the words of `psignal`, and leaves.
 extern "C" fn stop(signal: Signal) {
-    write(ERROR, if signal == INT { INTERRUPTED } else { TERMINATED });
+    write(ERROR, if signal == INT { INTERRUPTED } else { TERMINATED }.as_bytes());
     exit(0);
 }
 
@@ -76,42 +63,12 @@ fn asks_for_version(argument: *const u8) -> bool {
     byte(0) == b'-' && byte(1).eq_ignore_ascii_case(&b'v') && byte(2) == 0
 }
 
-/// The arguments as the kernel left them: their count, then a pointer to each.
-struct Arguments {
-    next: *const *const u8,
-    left: usize,
-}
-
-impl Arguments {
-    fn on(stack: *const usize) -> Self {
-        // SAFETY: `stack` is the stack pointer at entry, where the kernel has put the count.
-        let left = unsafe { stack.read() };
-        Self { next: stack.wrapping_add(1).cast(), left }
-    }
-}
-
-impl Iterator for Arguments {
-    type Item = *const u8;
-
-    fn next(&mut self) -> Option<*const u8> {
-        self.left = self.left.checked_sub(1)?;
-        // SAFETY: `left` was not zero, so `next` is still within the kernel's array.
-        let argument = unsafe { self.next.read() };
-        self.next = self.next.wrapping_add(1);
-        Some(argument)
-    }
-}
-
 // What the kernel is asked, and in which numbers.
 
 type Signal = i32;
 const INT: Signal = 2;
 const TERM: Signal = 15;
 const CHILD: Signal = 17;
-
-type Stream = usize;
-const OUTPUT: Stream = 1;
-const ERROR: Stream = 2;
 
 type Handler = extern "C" fn(Signal);
 /// `SA_NOCLDSTOP`: a stopped child is no dead child.
@@ -127,24 +84,18 @@ const NO_HANG: usize = 1;
 /// The numbers of the system calls.
 #[cfg(target_arch = "x86_64")]
 mod number {
-    pub(crate) const WRITE: usize = 1;
     pub(crate) const RT_SIGACTION: usize = 13;
     pub(crate) const RT_SIGRETURN: usize = 15;
-    pub(crate) const GETPID: usize = 39;
     pub(crate) const WAIT4: usize = 61;
-    pub(crate) const EXIT_GROUP: usize = 231;
     pub(crate) const PPOLL: usize = 271;
 }
 
 /// The numbers of the system calls.
 #[cfg(target_arch = "aarch64")]
 mod number {
-    pub(crate) const WRITE: usize = 64;
     pub(crate) const PPOLL: usize = 73;
-    pub(crate) const EXIT_GROUP: usize = 94;
     pub(crate) const RT_SIGACTION: usize = 134;
     pub(crate) const RT_SIGRETURN: usize = 139;
-    pub(crate) const GETPID: usize = 172;
     pub(crate) const WAIT4: usize = 260;
 }
 
@@ -155,17 +106,6 @@ struct Action {
     flags: usize,
     restorer: unsafe extern "C" fn() -> !,
     mask: u64,
-}
-
-/// Writes a text, as far as the stream takes it: it may be closed, and there is nobody to tell.
-fn write(stream: Stream, text: &str) {
-    // SAFETY: `write` reads `text.len()` bytes at `text`, which outlives the call.
-    unsafe { system_call(number::WRITE, [stream, text.as_ptr().addr(), text.len(), 0]) };
-}
-
-fn own_pid() -> isize {
-    // SAFETY: `getpid` takes no argument and touches no memory.
-    unsafe { system_call(number::GETPID, [0; 4]) }
 }
 
 fn install(signal: Signal, handler: Handler, flags: usize) -> isize {
@@ -189,13 +129,6 @@ fn sleep() -> isize {
     unsafe { system_call(number::PPOLL, [0; 4]) }
 }
 
-fn exit(code: usize) -> ! {
-    loop {
-        // SAFETY: `exit_group` touches no memory and does not return.
-        unsafe { system_call(number::EXIT_GROUP, [code, 0, 0, 0]) };
-    }
-}
-
 /// Where a handler returns to.
 ///
 /// # Safety
@@ -206,28 +139,4 @@ unsafe extern "C" fn return_from_signal() -> ! {
     naked_asm!("mov eax, {number}", "syscall", number = const number::RT_SIGRETURN);
     #[cfg(target_arch = "aarch64")]
     naked_asm!("mov x8, {number}", "svc 0", number = const number::RT_SIGRETURN);
-}
-
-/// # Safety
-/// The arguments must be what the system call of that number expects, and memory that they point to must be there.
-unsafe fn system_call(number: usize, [first, second, third, fourth]: [usize; 4]) -> isize {
-    let answer;
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: the kernel's calling convention; it changes rax, rcx and r11, and only memory that the caller vouches for.
-    unsafe {
-        asm!("syscall", inlateout("rax") number => answer, in("rdi") first, in("rsi") second, in("rdx") third,
-            in("r10") fourth, lateout("rcx") _, lateout("r11") _, options(nostack));
-    }
-    #[cfg(target_arch = "aarch64")]
-    // SAFETY: the kernel's calling convention; it changes x0, and only memory that the caller vouches for.
-    unsafe {
-        asm!("svc 0", in("x8") number, inlateout("x0") first => answer, in("x1") second, in("x2") third,
-            in("x3") fourth, options(nostack));
-    }
-    answer
-}
-
-#[panic_handler]
-fn panic(_: &PanicInfo) -> ! {
-    exit(UNREACHABLE)
 }

@@ -6,7 +6,7 @@ use super::crates::PURE;
 use super::tree::Tree;
 
 /// The rooms that may hold unsafe code.
-const UNSAFE_ROOMS: [&str; 2] = ["kernel-io", "pause"];
+const UNSAFE_ROOMS: [&str; 3] = ["kernel-io", "pause", "init"];
 
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 8] =
@@ -75,7 +75,7 @@ pub(super) fn unsafe_rooms(tree: &Tree) -> Vec<Finding> {
     let elsewhere = |path: &str| !UNSAFE_ROOMS.iter().any(|room| is_in(path, room));
     in_sources(tree, elsewhere, |code| {
         let found = code.words().filter(|(_, word)| *word == "unsafe");
-        found.map(|(line, _)| (line, "`unsafe`: only kernel-io and pause may".to_owned())).collect()
+        found.map(|(line, _)| (line, "`unsafe`: only kernel-io, pause and init may".to_owned())).collect()
     })
 }
 

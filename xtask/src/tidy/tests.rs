@@ -54,7 +54,7 @@ fn crate_rows() -> Vec<Row> {
                 )],
             ),
             &[
-                "crates/pause/Cargo.toml:1: pause → libc: pause is one file and the kernel",
+                "crates/pause/Cargo.toml:1: pause → libc: between it and the kernel there is nobody",
                 "crates/proxy-modes/Cargo.toml:1: proxy-modes → kernel-io: a pure room does not act",
                 "crates/service-plan/Cargo.toml:2: service-plan → ipnet → tokio: a pure room has no runtime, no \
                  Kubernetes and no log",
@@ -145,7 +145,7 @@ fn source_rows() -> Vec<Row> {
             ],
         ),
         row(
-            "unsafe has two rooms",
+            "unsafe has three rooms",
             &[
                 ("crates/kernel-io/src/lib.rs", "unsafe { call() }\n"),
                 (
@@ -159,8 +159,8 @@ fn source_rows() -> Vec<Row> {
                 ("crates/proxy/tests/it.rs", "let (a, b) = ('\"', r#\"unsafe \" unsafe\"#);\nunsafe { a }\n"),
             ],
             &[
-                "crates/kernel-io-extra/src/lib.rs:3: `unsafe`: only kernel-io and pause may",
-                "crates/proxy/tests/it.rs:2: `unsafe`: only kernel-io and pause may",
+                "crates/kernel-io-extra/src/lib.rs:3: `unsafe`: only kernel-io, pause and init may",
+                "crates/proxy/tests/it.rs:2: `unsafe`: only kernel-io, pause and init may",
             ],
         ),
         row(
