@@ -73,6 +73,23 @@ pub enum Problem {
         /// What is wrong with it.
         why: String,
     },
+    /// The registry does not give the image, and says why.
+    #[error("the registry {registry} refuses: {why}")]
+    Registry {
+        /// Host and port.
+        registry: String,
+        /// What it answers, or what is wrong with its answer.
+        why: String,
+    },
+    /// The registry cannot be spoken with.
+    #[error("cannot reach {url}")]
+    Unreachable {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// A layer cannot be unpacked.
     #[error("the layer {layer}")]
     Layer {

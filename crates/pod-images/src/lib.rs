@@ -7,6 +7,7 @@
 mod archive;
 mod choose;
 mod config;
+mod credentials;
 mod decompress;
 mod digest;
 mod entries;
@@ -14,11 +15,13 @@ mod error;
 mod oci;
 pub mod pack;
 mod reference;
+mod registry;
 mod store;
 mod unpack;
 mod verify;
 
 pub use config::Config;
+pub use credentials::{Credentials, CredentialsError};
 pub use digest::{Digest, DigestError};
 pub use entries::TarError;
 pub use error::{ImageError, Problem};

@@ -26,7 +26,9 @@ use crate::archive::{Archive, Directory};
 use crate::choose::{At, Blobs, Chosen};
 use crate::config::Config;
 use crate::error::{ImageError, Problem};
-use crate::{Digest, Limits, Reference};
+use crate::reference::Name;
+use crate::registry::{Pulled, Registry};
+use crate::{Credentials, Digest, Limits, Reference};
 use lock::Lock;
 
 /// An image that is here: its layers can be mounted.
@@ -66,6 +68,7 @@ pub enum PullPolicy {
 pub struct Store {
     root: PathBuf,
     limits: Limits,
+    credentials: Credentials,
 }
 
 /// What is known of an image.
@@ -81,7 +84,8 @@ impl Store {
     /// A store below a directory, made if it is not there. What was left unfinished is thrown away, if nobody
     /// works on it.
     pub fn open(root: &Path) -> Result<Self, ImageError> {
-        let store = Self { root: root.to_owned(), limits: Limits::default() };
+        let store =
+            Self { root: root.to_owned(), limits: Limits::default(), credentials: Credentials::default() };
         let opened = || {
             for name in ["images", "layers", "locks", "scratch"] {
                 let path = root.join(name);
@@ -103,6 +107,13 @@ impl Store {
     #[must_use]
     pub fn with_limits(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same store, pulling with these credentials.
+    #[must_use]
+    pub fn with_credentials(mut self, credentials: Credentials) -> Self {
+        self.credentials = credentials;
         self
     }
 
@@ -142,8 +153,8 @@ impl Store {
             return root_file_system(reference, path);
         }
         let record_path = self.record_path(reference);
-        let name = record_path.file_name().unwrap_or_default();
-        let _once = Lock::alone(&self.root.join("locks").join(name))?;
+        let lock = self.root.join("locks").join(record_path.file_name().unwrap_or_default());
+        let _once = Lock::alone(&lock)?;
         let _shared = Lock::shared(&self.lock_path())?;
         match reference {
             Reference::Rootfs(path) => root_file_system(reference, path),
@@ -159,17 +170,24 @@ impl Store {
                 let source = Archive::open(path, &self.scratch(), self.limits)?;
                 self.unpacked(reference, source.chosen_by_docker()?, &source)
             }
-            Reference::Registry(_) => {
+            Reference::Registry(name) => {
                 let here = if policy == PullPolicy::Always { None } else { self.recorded(reference)? };
                 match (here, policy) {
                     (Some(image), _) => Ok(image),
                     (None, PullPolicy::Never) => Err(Problem::NeverPulled),
-                    (None, PullPolicy::Always | PullPolicy::IfNotPresent) => {
-                        Err(Problem::NotFound("pulling from a registry is not there yet".to_owned()))
-                    }
+                    (None, PullPolicy::Always | PullPolicy::IfNotPresent) => self.pulled(reference, name),
                 }
             }
         }
+    }
+
+    fn pulled(&self, reference: &Reference, name: &Name) -> Result<Image, Problem> {
+        let scratch = self.scratch();
+        let registry = Registry::new(name, &self.credentials, &scratch, self.limits)?;
+        let pulled = registry.pulled()?;
+        let image = self.unpacked(reference, pulled.chosen()?, &pulled)?;
+        tracing::info!(image = %image.name, digest = ?image.digest, layers = image.layers.len(), "image pulled");
+        Ok(image)
     }
 
     /// Unpacks the layers that are not here, and remembers the image.
@@ -299,12 +317,23 @@ trait Layers {
     fn layer(&self, at: &At) -> Result<Box<dyn io::Read + '_>, Problem>;
 }
 
+/// Where blobs are kept by digest alone.
+fn layer_of_blobs<'a>(blobs: &'a impl Blobs, at: &At) -> Result<Box<dyn io::Read + 'a>, Problem> {
+    match at {
+        At::Blob(blob) => blobs.open(blob),
+        At::Path(path) => Err(Problem::NotFound(format!("no layer has a path here, such as {path}"))),
+    }
+}
+
 impl Layers for Directory {
     fn layer(&self, at: &At) -> Result<Box<dyn io::Read + '_>, Problem> {
-        match at {
-            At::Blob(blob) => self.open(blob),
-            At::Path(path) => Err(Problem::NotFound(format!("a layout has no {path}"))),
-        }
+        layer_of_blobs(self, at)
+    }
+}
+
+impl Layers for Pulled<'_> {
+    fn layer(&self, at: &At) -> Result<Box<dyn io::Read + '_>, Problem> {
+        layer_of_blobs(self, at)
     }
 }
 

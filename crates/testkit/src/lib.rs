@@ -5,6 +5,7 @@
 //! what was blessed, and [`packet_checks`] compares what becomes of packets with what should.
 //! The [`lab`] sends them. [`images`] are made by hand, honest and hostile ones.
 
+pub mod debian;
 pub mod golden;
 pub mod images;
 pub mod lab;
