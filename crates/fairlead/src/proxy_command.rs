@@ -68,6 +68,11 @@ pub(crate) struct ProxyCommand {
     #[arg(long, conflicts_with = "cleanup")]
     dry_run: bool,
 
+    /// Do what needs full privileges, write no rules, and exit: whoever runs next needs CAP_NET_ADMIN alone. Asks no
+    /// API server.
+    #[arg(long)]
+    init_only: bool,
+
     /// Remove all that this proxy or a kube-proxy left, and exit.
     #[arg(long)]
     cleanup: bool,
@@ -123,6 +128,9 @@ impl ProxyCommand {
         }
         if self.cleanup {
             return Ok(proxy::clean_up(&configuration)?);
+        }
+        if self.init_only {
+            return Ok(proxy::initialize(&configuration)?);
         }
         let input = Input { origin: self.origin(&configuration), configuration };
         if self.dry_run {

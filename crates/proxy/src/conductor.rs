@@ -13,6 +13,7 @@ use thiserror::Error;
 use tracing::{info, warn};
 
 use crate::config::Configuration;
+use crate::initialize;
 use crate::ipvs::{self, IpvsSettings, Overlaps};
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
@@ -83,7 +84,8 @@ pub fn once(input: &Input) -> Result<(), ProxyError> {
     let mut overlaps = Overlaps::new(mode, ipvs);
     for (family, reconciler) in &mut opened.families {
         let plan = knowledge.plan(&Touched::everything(), *family);
-        reconciler.want(&prepared(mode, plan, &mut overlaps));
+        overlaps.tell(&plan);
+        reconciler.want(&plan);
     }
     write_all(opened.families)?;
     // Only now, so that there is no moment without rules.
@@ -100,9 +102,11 @@ pub fn clean_up(configuration: &Configuration) -> Result<(), ProxyError> {
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (mut knowledge, mut source) = open_source(input)?;
     knowledge.take(source.first());
-    let mode = input.configuration.mode;
     let Opened { families, relay } = open(&input.configuration, &knowledge)?;
-    let mut overlaps = Overlaps::new(mode, &input.configuration.ipvs);
+    let mut overlaps = Overlaps::new(input.configuration.mode, &input.configuration.ipvs);
+    initialize::take_place(input.configuration.oom_score_adj);
+    let served: Vec<Family> = families.iter().map(|(family, _)| *family).collect();
+    initialize::advise(&input.configuration, &served);
     let (sender, messages) = mpsc::channel();
     follow_addresses(sender.clone())?;
     let _sending = source.watch(forward(sender.clone(), Message::Batch)?)?;
@@ -113,7 +117,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
             writers.push((family, start_writer(scope, &input.configuration, family, reconciler)?));
         }
         if knowledge.listed() == Listed::Yes {
-            send_plans(mode, &mut knowledge, &mut overlaps, &Touched::everything(), &writers);
+            send_plans(&mut knowledge, &mut overlaps, &Touched::everything(), &writers);
         }
         info!(services = knowledge.service_count(), "serving");
         for message in messages {
@@ -123,7 +127,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
                 Message::Stop => break,
             };
             if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
-                send_plans(mode, &mut knowledge, &mut overlaps, &touched, &writers);
+                send_plans(&mut knowledge, &mut overlaps, &touched, &writers);
             }
         }
         if let Some(relay) = &relay {
@@ -152,9 +156,9 @@ fn read_whole(input: &Input) -> Result<Knowledge, ProxyError> {
 }
 
 fn open_source(input: &Input) -> Result<(Knowledge, Source), ProxyError> {
-    let Configuration { settings, node_name, .. } = &input.configuration;
+    let Configuration { settings, node_name, bind_address, .. } = &input.configuration;
     let source = Source::open(&input.origin, node_name, settings)?;
-    Ok((Knowledge::new(settings.clone(), Arc::clone(node_name)), source))
+    Ok((Knowledge::new(settings.clone(), Arc::clone(node_name), *bind_address), source))
 }
 
 /// Tells when this node's addresses may have changed; those of a burst together.
@@ -172,30 +176,28 @@ fn follow_addresses(out: Sender<Message>) -> Result<(), ProxyError> {
     Ok(())
 }
 
-fn open(configuration: &Configuration, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
+/// Opens what the mode is written with.
+pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
     let relaying = Relaying::new(configuration, |family| knowledge.node_ip(family));
     let Configuration { mode, ipvs, .. } = configuration;
-    Ok(modes::open(*mode, knowledge.localhost_node_ports(), &relaying, ipvs)?)
+    let localhost = knowledge.localhost_node_ports();
+    let opened = modes::open(*mode, localhost, &relaying, ipvs)?;
+    modes::prepare(*mode, localhost);
+    Ok(opened)
 }
 
 fn send_plans(
-    mode: ProxyMode,
     knowledge: &mut Knowledge,
     overlaps: &mut Overlaps,
     touched: &Touched,
     writers: &[(Family, Sender<Plan>)],
 ) {
     for (family, writer) in writers {
-        let plan = prepared(mode, knowledge.plan(touched, *family), overlaps);
+        let plan = knowledge.plan(touched, *family);
+        overlaps.tell(&plan);
         // A writer ends only when its channel does.
         writer.send(plan).expect("the writer lives as long as its channel");
     }
-}
-
-fn prepared(mode: ProxyMode, plan: Plan, overlaps: &mut Overlaps) -> Plan {
-    modes::prepare(mode, &plan);
-    overlaps.tell(&plan);
-    plan
 }
 
 fn start_writer<'scope>(

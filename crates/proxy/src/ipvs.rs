@@ -86,9 +86,6 @@ pub enum IpvsError {
     /// The link that holds the addresses.
     #[error("{IPVS_DEVICE}: {0}")]
     Link(#[from] LinkError),
-    /// A setting of the kernel without which virtual servers do not work as they should.
-    #[error("{}", with_cause(.0))]
-    Sysctl(#[from] SysctlError),
     /// The timeouts were refused.
     #[error("cannot set the IPVS timeouts: {0}")]
     Timeouts(NetlinkError),
@@ -101,7 +98,7 @@ impl IpvsError {
             Self::Xtables(error) => matches!(error, xtables::OpenError::Missing { .. }),
             Self::Ipset(error) => matches!(error, ipset::OpenError::Missing { .. }),
             Self::Servers(error) => matches!(error, ipvs::OpenError::Missing),
-            Self::Link(_) | Self::Sysctl(_) | Self::Timeouts(_) => false,
+            Self::Link(_) | Self::Timeouts(_) => false,
         }
     }
 }
@@ -112,10 +109,22 @@ pub fn prepare(settings: &IpvsSettings) -> Result<(), IpvsError> {
     servers.require(&settings.scheduler)?;
     for (name, value) in sysctls(settings) {
         if !sysctl::read(name).is_ok_and(|found| found == value) {
-            sysctl::write(name, value)?;
+            set_or_tell(name, value);
         }
     }
     servers.set_timeouts(&settings.timeouts).map_err(IpvsError::Timeouts)
+}
+
+/// Sets a setting of the kernel. Where we may not, as in a container whose /proc/sys is read-only, somebody else has
+/// to: that is told, and most of the mode works without.
+fn set_or_tell(name: &str, value: &str) {
+    if let Err(error) = sysctl::write(name, value) {
+        let error = with_cause(&error);
+        warn!(
+            error,
+            "a setting of the kernel stays as it is; the ipvs mode does not work in full without it"
+        );
+    }
 }
 
 /// Opens what one family is written with.
@@ -254,7 +263,7 @@ impl<O: Objects> Mode for Nothing<O> {
     }
 }
 
-fn with_cause(error: &SysctlError) -> String {
+pub(crate) fn with_cause(error: &SysctlError) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
@@ -290,7 +299,7 @@ fn sysctls(settings: &IpvsSettings) -> Vec<(&'static str, &'static str)> {
 }
 
 /// `6.1.176-1-cloud` is 6.1.
-fn kernel_version(release: &str) -> Option<(u32, u32)> {
+pub(crate) fn kernel_version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

@@ -10,13 +10,15 @@ use service_plan::{
     FactChange, Facts, Family, LocalhostNodePorts, Node, Plan, Problem, ServiceName, Settings, Touched, plan,
 };
 use service_watch::{Batch, Event, NodeObject};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// The facts, and what else one thread must remember between two batches.
 pub(crate) struct Knowledge {
     facts: Facts,
     /// This node as far as it is known without its Node object.
     bare_node: Node,
+    /// The address by which the operator knows the node; unspecified if he does not say.
+    bind_address: IpAddr,
     /// The addresses by which the node is known.
     node_ips: Vec<IpAddr>,
     /// The Node object as it was last told.
@@ -33,12 +35,14 @@ pub(crate) enum Listed {
 }
 
 impl Knowledge {
-    pub(crate) fn new(settings: Settings, node_name: Arc<str>) -> Self {
-        let bare_node = bare_node(node_name);
+    pub(crate) fn new(settings: Settings, node_name: Arc<str>, bind_address: IpAddr) -> Self {
+        let mut bare_node = bare_node(node_name);
+        bare_node.ips = with_bind_address(&bare_node.ips, bind_address);
         Self {
             facts: Facts::new(settings, bare_node.clone()),
             node_ips: bare_node.ips.clone(),
             bare_node,
+            bind_address,
             node_object: None,
             listed: Listed::NotYet,
             told: BTreeMap::new(),
@@ -113,6 +117,15 @@ impl Knowledge {
         self.facts.apply(change)
     }
 
+    /// Says by which addresses the node is known from now on, where that is news.
+    fn tell_ips(&mut self, ips: &[IpAddr]) {
+        if self.node_ips != ips {
+            let now = ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            info!(ips = now, "this node is known by other addresses");
+            self.node_ips = ips.to_vec();
+        }
+    }
+
     fn node(&mut self) -> Node {
         let mut node = self.bare_node.clone();
         if let Some(object) = &self.node_object {
@@ -122,9 +135,19 @@ impl Knowledge {
                 node.ips.clone_from(&object.ips);
             }
         }
-        self.node_ips.clone_from(&node.ips);
+        node.ips = with_bind_address(&node.ips, self.bind_address);
+        self.tell_ips(&node.ips);
         node
     }
+}
+
+/// The addresses of a node, of which the one that the operator knows it by is the first.
+fn with_bind_address(ips: &[IpAddr], bind_address: IpAddr) -> Vec<IpAddr> {
+    if bind_address.is_unspecified() {
+        return ips.to_vec();
+    }
+    let others = ips.iter().filter(|ip| ip.is_ipv4() != bind_address.is_ipv4());
+    [bind_address].iter().chain(others).copied().collect()
 }
 
 /// What the interfaces tell. Its own address of a family is the first one that others can reach.

@@ -9,6 +9,7 @@ mod best_mode;
 mod conductor;
 mod config;
 mod flows;
+mod initialize;
 pub mod ipvs;
 mod knowledge;
 mod modes;
@@ -29,6 +30,7 @@ pub use config::{
     VerbosityOfFiles, WinkernelFields,
 };
 pub use flows::FlowsPass;
+pub use initialize::initialize;
 pub use modes::{ModeError, ProxyMode};
 pub use proxy_modes::LocalFallback;
 pub use reconciler::{Failure, Pass, Reconciler, Refusal, Sighting};

@@ -222,10 +222,10 @@ pub(crate) fn print(
     }
 }
 
-/// Sees to what a plan needs of the kernel besides a mode's own objects.
-pub(crate) fn prepare(mode: ProxyMode, plan: &Plan) {
+/// Sees to what a mode needs of the kernel besides its own objects.
+pub(crate) fn prepare(mode: ProxyMode, localhost: LocalhostNodePorts) {
     // The relay's listeners are no localhost, so nothing has to be routed to it.
-    if mode != ProxyMode::Userspace && plan.node.localhost_node_ports == LocalhostNodePorts::Serve {
+    if mode != ProxyMode::Userspace && localhost == LocalhostNodePorts::Serve {
         route_localhost();
     }
 }
@@ -309,7 +309,7 @@ fn tool(family: Family) -> Tool {
     }
 }
 
-pub(crate) const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };
+const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };
 
 fn open_nftables() -> Result<Families, ModeError> {
     let first = nft::Nft::open(NftFamily::Ip, NFT_LAYOUT)?;
@@ -322,6 +322,11 @@ fn open_nftables() -> Result<Families, ModeError> {
         Some(Err(error)) => warn!(%error, "IPv6 is not served"),
     }
     Ok(families)
+}
+
+/// The nftables mode in the calling thread's network namespace.
+pub(crate) fn nftables_here() -> Result<Families, ModeError> {
+    open_nftables()
 }
 
 fn ipvs_mode(settings: &IpvsSettings) -> Ipvs {
@@ -374,7 +379,8 @@ fn route_localhost() {
         return;
     }
     if let Err(error) = sysctl::write(NAME, "1") {
-        warn!(%error, "node ports are not served on localhost");
+        let error = ipvs::with_cause(&error);
+        warn!(error, "node ports are not served on localhost");
     }
 }
 

@@ -6,5 +6,6 @@ mod crash;
 mod dry_run;
 mod flows;
 mod nftables;
+mod process;
 mod serving;
 mod stage;

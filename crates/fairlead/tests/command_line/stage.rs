@@ -219,6 +219,11 @@ impl Running {
         fs::read_to_string(&self.log).expect("a log")
     }
 
+    /// A file of its own under /proc.
+    pub(crate) fn proc(&self, name: &str) -> String {
+        fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("it runs")
+    }
+
     pub(crate) fn until_log(&self, text: &str) {
         until(&format!("{text:?} is logged"), || self.log().contains(text), || self.log());
     }

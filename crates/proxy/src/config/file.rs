@@ -49,8 +49,10 @@ impl KubeProxyConfiguration {
             Ok(fields) => fields,
             Err(error) => {
                 let fields = fields(text, DuplicateKeyPolicy::LastWins)?;
-                let first_line = error.0.lines().next().unwrap_or_default().to_owned();
-                passed_over.push(PassedOver::DuplicateField(first_line));
+                // What its reader says to programmers is of no use here.
+                let what = error.0.replace(", set DuplicateKeyPolicy in Options if acceptable", "");
+                let what = what.lines().next().unwrap_or_default().to_owned();
+                passed_over.push(PassedOver::DuplicateField(what));
                 fields
             }
         };
