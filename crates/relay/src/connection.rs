@@ -13,6 +13,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 
 use crate::Mark;
 use crate::clock::Moment;
+use crate::counts::Counts;
 use crate::pool::{Balancer, Lease, Pool};
 use crate::stream::{Moved, Stream, Tools};
 
@@ -75,10 +76,11 @@ pub(crate) enum Side {
 }
 
 /// How a thread calls endpoints.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Calling {
     pub(crate) balancer: Balancer,
     pub(crate) mark: Mark,
+    pub(crate) counts: Arc<Counts>,
 }
 
 /// How long each attempt may take, as upstream's; and all together.
@@ -102,9 +104,11 @@ impl Call {
     }
 
     /// Begins to call the next endpoint.
-    fn next(&mut self, calling: Calling, now: Moment) -> Result<(OwnedFd, Lease), Next> {
+    fn next(&mut self, calling: &Calling, now: Moment) -> Result<(OwnedFd, Lease), Next> {
         loop {
-            let lease = match self.pool.pick(self.client, &self.tried, calling.balancer, now) {
+            let picked = self.pool.pick(self.client, &self.tried, calling.balancer, now);
+            calling.counts.passed_over.add(self.pool.take_passed_over());
+            let lease = match picked {
                 Some(lease) => lease,
                 // Whoever was silent is asked again, as long as there is time.
                 None if self.may_ask_again(now) => {
@@ -122,6 +126,7 @@ impl Call {
                     return Err(Next::OutOfDescriptors);
                 }
                 Err(_) => {
+                    calling.counts.refused.add(1);
                     lease.endpoint().failed(now);
                     self.tried.push(lease.endpoint().at);
                 }
@@ -145,7 +150,7 @@ impl Connection {
     pub(crate) fn begin(
         client: OwnedFd,
         mut call: Box<Call>,
-        calling: Calling,
+        calling: &Calling,
         now: Moment,
     ) -> Result<Self, NoAnswer> {
         match call.next(calling, now) {
@@ -182,9 +187,13 @@ impl Connection {
     }
 
     /// Calls another endpoint, since this one refused or was silent too long.
-    pub(crate) fn call_another(self, why: Why, calling: Calling, now: Moment) -> Result<Self, NoAnswer> {
+    pub(crate) fn call_another(self, why: Why, calling: &Calling, now: Moment) -> Result<Self, NoAnswer> {
         let Self { client, lease, call, .. } = self;
         lease.endpoint().failed(now);
+        match why {
+            Why::Refused => calling.counts.refused.add(1),
+            Why::Silent => calling.counts.silent.add(1),
+        }
         let Some(mut call) = call else { return Err(NoAnswer::Nobody(client)) };
         call.tried.push(lease.endpoint().at);
         if why == Why::Silent {

@@ -166,7 +166,10 @@ impl Flows {
             }
             self.remove(ticket);
         }
-        let lease = portal.pool().pick(client.ip(), tried, self.calling.balancer, now)?;
+        let pool = portal.pool();
+        let picked = pool.pick(client.ip(), tried, self.calling.balancer, now);
+        self.calling.counts.passed_over.add(pool.take_passed_over());
+        let lease = picked?;
         let at = lease.endpoint().at;
         let endpoint = opened(at, SocketType::DGRAM, self.calling.mark).ok()?;
         connect(&endpoint, &at).ok()?;

@@ -9,6 +9,7 @@
 
 mod clock;
 mod connection;
+mod counts;
 mod flows;
 mod listeners;
 mod pool;
@@ -23,6 +24,7 @@ use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+pub use counts::Counts;
 pub use listeners::RelayListeners;
 pub use pool::Balancer;
 pub use ports::{PortRange, PortRangeError};
@@ -69,6 +71,7 @@ struct Shared {
     portals: AtomicU32,
     /// How many clients each thread has.
     loads: Vec<AtomicUsize>,
+    counts: Arc<Counts>,
 }
 
 impl Relay {
@@ -82,6 +85,7 @@ impl Relay {
             mailboxes,
             portals: AtomicU32::new(0),
             loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            counts: Arc::default(),
         });
         let mut relay = Self { shared, threads: Vec::new() };
         for index in 0..relay.shared.mailboxes.len() {
@@ -90,6 +94,11 @@ impl Relay {
             relay.threads.push(thread.spawn(move || worker.run())?);
         }
         Ok(relay)
+    }
+
+    /// What went wrong so far, and will.
+    pub fn counts(&self) -> Arc<Counts> {
+        Arc::clone(&self.shared.counts)
     }
 
     /// Takes no new clients, and waits until those that there are have gone, but no longer than this. Answers how

@@ -28,6 +28,8 @@ pub(crate) struct Pool {
     /// Those that left while somebody was connected to them.
     gone: Vec<Arc<Endpoint>>,
     turn: AtomicUsize,
+    /// How many endpoints were passed over, since this was last taken.
+    passed_over: AtomicU64,
     kept: Option<Duration>,
     clients: Arc<Mutex<Clients>>,
 }
@@ -81,7 +83,7 @@ impl Pool {
         let clients = before.map(|before| Arc::clone(&before.clients)).unwrap_or_default();
         let turn = AtomicUsize::new(before.map_or(0, |before| before.turn.load(Ordering::Relaxed)));
         let kept = listener.kept.map(|seconds| Duration::from_secs(seconds.into()));
-        Self { endpoints, gone, turn, kept, clients }
+        Self { endpoints, gone, turn, passed_over: AtomicU64::new(0), kept, clients }
     }
 
     /// All endpoints leave: the listener is closed.
@@ -116,7 +118,7 @@ impl Pool {
     fn balanced(&self, tried: &[SocketAddr], balancer: Balancer, now: Moment) -> Option<&Arc<Endpoint>> {
         let turn = self.turn.fetch_add(1, Ordering::Relaxed);
         let untried = |endpoint: &&Arc<Endpoint>| !tried.contains(&endpoint.at);
-        let fit = |endpoint: &&Arc<Endpoint>| untried(endpoint) && !endpoint.is_passed_over(now);
+        let fit = |endpoint: &&Arc<Endpoint>| untried(endpoint) && !self.passes_over(endpoint, now);
         let in_turn = || {
             let count = self.endpoints.len();
             (0..count).map(move |step| &self.endpoints[(turn + step) % count])
@@ -132,6 +134,23 @@ impl Pool {
             }
         };
         best.or_else(|| in_turn().find(untried))
+    }
+
+    /// How many endpoints were passed over, since this was last asked.
+    pub(crate) fn take_passed_over(&self) -> u64 {
+        // Seldom any: a plain look costs other threads nothing.
+        if self.passed_over.load(Ordering::Relaxed) == 0 {
+            return 0;
+        }
+        self.passed_over.swap(0, Ordering::Relaxed)
+    }
+
+    fn passes_over(&self, endpoint: &Endpoint, now: Moment) -> bool {
+        let passes = endpoint.is_passed_over(now);
+        if passes {
+            self.passed_over.fetch_add(1, Ordering::Relaxed);
+        }
+        passes
     }
 
     fn last_endpoint(&self, client: IpAddr, kept: Duration, now: Moment) -> Option<&Arc<Endpoint>> {

@@ -22,13 +22,13 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
 use tracing::{info, warn};
 
-use crate::Shared;
 use crate::clock::Moment;
 use crate::connection::{ATTEMPTS, Call, Calling, Connection, NoAnswer, Progress, Side, Why, reset};
 use crate::flows::{Drained, Flows};
 use crate::listeners::Portal;
 use crate::slab::{Slab, Ticket};
 use crate::stream::Tools;
+use crate::{Settings, Shared};
 
 pub(crate) use mailbox::{Command, Mailbox};
 use token::Token;
@@ -41,6 +41,7 @@ pub(crate) struct Worker {
     portals: BTreeMap<u32, Arc<Portal>>,
     connections: Slab<Connection>,
     flows: Flows,
+    calling: Calling,
     tools: Tools,
     /// What has more to do than its share, to go on with when all others had theirs.
     again: VecDeque<Token>,
@@ -73,7 +74,8 @@ impl Worker {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         let mailbox = shared.mailboxes[index].bell();
         epoll::add(&epoll, mailbox, Token::Mailbox.data(), EventFlags::IN)?;
-        let calling = Calling { balancer: shared.settings.balancer, mark: shared.settings.mark };
+        let Settings { balancer, mark, .. } = shared.settings;
+        let calling = Calling { balancer, mark, counts: Arc::clone(&shared.counts) };
         let next_sweep = shared.clock.now();
         Ok(Self {
             shared,
@@ -81,7 +83,8 @@ impl Worker {
             epoll,
             portals: BTreeMap::new(),
             connections: Slab::new(),
-            flows: Flows::new(calling, index),
+            flows: Flows::new(calling.clone(), index),
+            calling,
             tools: Tools::new(),
             again: VecDeque::new(),
             calls: Default::default(),
@@ -233,8 +236,7 @@ impl Worker {
     }
 
     fn begin(&mut self, client: OwnedFd, call: Box<Call>, now: Moment) {
-        let calling = self.calling();
-        let connection = Connection::begin(client, call, calling, now);
+        let connection = Connection::begin(client, call, &self.calling, now);
         self.admit(connection, now);
     }
 
@@ -242,7 +244,10 @@ impl Worker {
     fn admit(&mut self, connection: Result<Connection, NoAnswer>, now: Moment) {
         let connection = match connection {
             Ok(connection) => connection,
-            Err(NoAnswer::Nobody(client)) => return reset(&client),
+            Err(NoAnswer::Nobody(client)) => {
+                self.shared.counts.unserved.add(1);
+                return reset(&client);
+            }
             Err(NoAnswer::OutOfDescriptors(client, call)) => {
                 self.run_short(now);
                 return self.shortage.clients.push_back((client, call));
@@ -284,9 +289,8 @@ impl Worker {
     }
 
     fn call_another(&mut self, ticket: Ticket, why: Why, now: Moment) {
-        let calling = self.calling();
         if let Some(connection) = self.connections.remove(ticket) {
-            let next = connection.call_another(why, calling, now);
+            let next = connection.call_another(why, &self.calling, now);
             self.admit(next, now);
         }
     }
@@ -324,6 +328,7 @@ impl Worker {
     /// Accepting pauses; it is told once in a while.
     fn run_short(&mut self, now: Moment) {
         const SILENCE: Duration = Duration::from_mins(1);
+        self.shared.counts.shortages.add(1);
         self.tools.spare();
         self.shortage.until = Some(now.after(PAUSE));
         if self.shortage.told.is_none_or(|told| told.after(SILENCE) <= now) {
@@ -380,11 +385,6 @@ impl Worker {
     fn count(&mut self) {
         let clients = self.connections.len() + self.flows.len() + self.shortage.clients.len();
         self.shared.loads[self.index].store(clients, Ordering::Relaxed);
-    }
-
-    fn calling(&self) -> Calling {
-        let settings = &self.shared.settings;
-        Calling { balancer: settings.balancer, mark: settings.mark }
     }
 }
 
