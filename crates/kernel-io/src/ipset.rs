@@ -183,6 +183,10 @@ impl Target<ipset::Ipset> for Ipsets {
     fn drift(&mut self) -> Drift<ipset::Ipset> {
         Drift::None
     }
+
+    fn bytes_sent(&self) -> u64 {
+        self.socket.bytes_sent()
+    }
 }
 
 impl Ipsets {

@@ -326,6 +326,10 @@ impl Target<ipvs::Ipvs> for Servers {
         }
         if self.last_read.elapsed() < READ_PERIOD { Drift::None } else { Drift::Possible }
     }
+
+    fn bytes_sent(&self) -> u64 {
+        self.socket.bytes_sent()
+    }
 }
 
 /// Whether a connection of this protocol would notice that its real server is gone.

@@ -89,6 +89,10 @@ impl<T: Target<xtables::Xtables>> Target<xtables::Xtables> for WithListeners<T> 
             Drift::Possible | Drift::Objects(_) => Drift::Possible,
         }
     }
+
+    fn bytes_sent(&self) -> u64 {
+        self.rules.bytes_sent()
+    }
 }
 
 fn numbered(

@@ -238,6 +238,10 @@ impl Target<nft::Nft> for Nft {
         }
         if objects.is_empty() { Drift::None } else { Drift::Objects(objects) }
     }
+
+    fn bytes_sent(&self) -> u64 {
+        self.socket.bytes_sent()
+    }
 }
 
 fn is_new(change: &Change<nft::Nft>) -> bool {

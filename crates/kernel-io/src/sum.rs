@@ -52,4 +52,8 @@ where
         }
         if objects.is_empty() { Drift::None } else { Drift::Objects(objects) }
     }
+
+    fn bytes_sent(&self) -> u64 {
+        self.first.bytes_sent() + self.then.bytes_sent()
+    }
 }

@@ -15,6 +15,11 @@ pub trait Target<O: Objects> {
 
     /// What a stranger may have done to what is ours since we last read or wrote it. It costs next to nothing.
     fn drift(&mut self) -> Drift<O>;
+
+    /// How many bytes it was given so far, where that is counted.
+    fn bytes_sent(&self) -> u64 {
+        0
+    }
 }
 
 /// What a stranger may have done.

@@ -3,6 +3,7 @@
 //! The tools speak to both kernel backends (nft and legacy); which one a host uses is its administrator's
 //! choice, and rules in the other one would be invisible to everybody else there.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::io::{self, BufWriter, ErrorKind, Write};
 use std::process::{Command, ExitStatus, Output, Stdio};
@@ -37,6 +38,8 @@ pub struct Xtables {
     /// How the tables show that they were changed, and what they showed when we last read or wrote them.
     probe: Option<Probe>,
     shown: Option<Shown>,
+    /// Bytes that the tools were given.
+    sent: u64,
 }
 
 /// What `iptables --version` says.
@@ -112,7 +115,7 @@ impl Xtables {
         run(&name, &["-w", LOCK_SECONDS, "-t", "nat", "-S", "POSTROUTING"], NO_INPUT)
             .map_err(OpenError::from_tool)?;
         let probe = Probe::open(tool, Backend::of(&text)).ok();
-        Ok(Self { programs, layout, probe, shown: None })
+        Ok(Self { programs, layout, probe, shown: None, sent: 0 })
     }
 
     fn show(&mut self) -> Option<Shown> {
@@ -140,8 +143,10 @@ impl Target<xtables::Xtables> for Xtables {
         }
         let untouched = self.show() == self.shown;
         let options = ["-w", LOCK_SECONDS, "--noflush", "--counters"];
-        let written =
-            run(&self.programs.program("restore"), &options, &|input| print(changes, input)).map(drop);
+        let sent = Cell::new(0);
+        let input: Input<'_> = &|input| print(changes, &mut Counted { input, sent: &sent });
+        let written = run(&self.programs.program("restore"), &options, input).map(drop);
+        self.sent += sent.get();
         if untouched {
             self.shown = self.show();
         }
@@ -155,6 +160,28 @@ impl Target<xtables::Xtables> for Xtables {
     /// Without a probe a stranger's change shows only when a write fails.
     fn drift(&mut self) -> Drift<xtables::Xtables> {
         if self.show() == self.shown { Drift::None } else { Drift::Possible }
+    }
+
+    fn bytes_sent(&self) -> u64 {
+        self.sent
+    }
+}
+
+/// Counts what is written to it.
+struct Counted<'a> {
+    input: &'a mut dyn Write,
+    sent: &'a Cell<u64>,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.input.write(bytes)?;
+        self.sent.set(self.sent.get() + u64::try_from(count).unwrap_or(u64::MAX));
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.input.flush()
     }
 }
 

@@ -42,6 +42,11 @@ pub trait Objects: Sized {
 
     /// Prints changes as they would be written.
     fn print_changes(changes: &[Change<Self>], out: &mut dyn Write) -> fmt::Result;
+
+    /// How many rules of which table an object is, in a vocabulary whose rules are counted.
+    fn rules(_key: &Self::Key, _value: &Self::Value) -> Option<(&'static str, usize)> {
+        None
+    }
 }
 
 /// A set of kernel objects, sorted by name.

@@ -115,6 +115,14 @@ impl<First: Objects, Then: Objects> Objects for Sum<First, Then> {
         Then::print_changes(&parts.then, out)?;
         First::print_changes(&parts.first_drops, out)
     }
+
+    fn rules(key: &Self::Key, value: &Self::Value) -> Option<(&'static str, usize)> {
+        match (key, value) {
+            (Either::First(key), Either::First(value)) => First::rules(key, value),
+            (Either::Then(key), Either::Then(value)) => Then::rules(key, value),
+            (Either::First(_), Either::Then(_)) | (Either::Then(_), Either::First(_)) => None,
+        }
+    }
 }
 
 fn first<First, Then>(either: Either<First, Then>) -> Option<First> {

@@ -418,6 +418,10 @@ impl Objects for Xtables {
         script(changes, &mut |line| result = result.and_then(|()| writeln!(out, "{}", line.text)));
         result
     }
+
+    fn rules(key: &Key, value: &Rules) -> Option<(&'static str, usize)> {
+        Some((key.table.name(), value.len()))
+    }
 }
 
 impl PartialOrd for ChainName {

@@ -1,6 +1,8 @@
 //! One mode, one target, one tracker, one IP family: where plan, render, diff and write meet.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kernel_io::{Applied, Drift, Target, WriteError};
 use kernel_state::{Change, Objects, Owner, Retried, State, Tracker};
@@ -17,7 +19,11 @@ pub struct Reconciler<M: Mode, T> {
     tracker: Tracker<M::Objects>,
     node: Option<Arc<NodePlan>>,
     reading: Reading,
+    census: Census,
 }
+
+/// How many rules each table has.
+type Census = BTreeMap<&'static str, i64>;
 
 /// What one pass came to.
 #[derive(Debug, Default)]
@@ -34,6 +40,53 @@ pub struct Pass {
     pub failure: Option<Failure>,
     /// What became of the UDP flows that it left stale, if any.
     pub flows: Option<FlowsPass>,
+    /// How much of the kernel's state was looked at.
+    pub extent: Extent,
+    /// What it cost.
+    pub spent: Spent,
+    /// Writes that failed.
+    pub failures: Failures,
+    /// The rules of each table, where the vocabulary has some.
+    pub rules: BTreeMap<&'static str, Rules>,
+}
+
+/// How much of the kernel's state a pass looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extent {
+    /// What changed.
+    #[default]
+    Partial,
+    /// All of it was read.
+    Full,
+}
+
+/// What a pass cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Bytes that the kernel or its tools were given.
+    pub bytes: u64,
+    /// Time for reading.
+    pub reading: Duration,
+    /// Time for writing.
+    pub writing: Duration,
+}
+
+/// Writes that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Failures {
+    /// Of what the kernel was thought to have.
+    pub partial: usize,
+    /// Of what had been read in the same pass.
+    pub full: usize,
+}
+
+/// Rules of a table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Those of ours that are there.
+    pub there: i64,
+    /// Those that the pass wrote.
+    pub written: i64,
 }
 
 /// An owner whose objects the kernel does not take.
@@ -89,7 +142,14 @@ impl Pass {
 impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
     /// Nothing wanted, and nothing known of the kernel yet.
     pub fn new(mode: M, target: T) -> Self {
-        Self { mode, target, tracker: Tracker::new(), node: None, reading: Reading::Stale }
+        Self {
+            mode,
+            target,
+            tracker: Tracker::new(),
+            node: None,
+            reading: Reading::Stale,
+            census: Census::new(),
+        }
     }
 
     /// Takes a plan in: what it does not name stays as it was planned before.
@@ -106,26 +166,44 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
     /// Brings the kernel to what is wanted, as far as it lets us.
     pub fn write(&mut self) -> Pass {
         let mut pass = Pass::default();
+        let sent = self.target.bytes_sent();
+        self.write_all(&mut pass);
+        pass.spent.bytes = self.target.bytes_sent() - sent;
+        for (table, there) in &self.census {
+            pass.rules.entry(table).or_default().there = *there;
+        }
+        pass
+    }
+
+    fn write_all(&mut self, pass: &mut Pass) {
         loop {
             let read_now = self.reading == Reading::Stale;
-            if let Err(error) = self.read_if_stale() {
+            if let Err(error) = self.read_if_stale(pass) {
                 pass.failure = Some(error.into());
-                return pass;
+                return;
             }
             let changes = self.tracker.pending(usize::MAX);
             if changes.is_empty() {
                 pass.holds_back = !self.tracker.is_settled();
-                return pass;
+                return;
             }
-            match self.target.write(&changes) {
-                Ok(()) => self.note(&changes, &mut pass),
+            let start = Instant::now();
+            let written = self.target.write(&changes);
+            pass.spent.writing += start.elapsed();
+            match written {
+                Ok(()) => self.note(&changes, pass),
                 Err(error) => {
-                    self.note(&changes[..applied(&error)], &mut pass);
+                    self.note(&changes[..applied(&error)], pass);
                     self.reading = Reading::Stale;
-                    // What we believed may be wrong, so the first failure only makes us read.
-                    if read_now && let Some(failure) = self.set_aside(error, &changes, &mut pass) {
+                    if !read_now {
+                        // What we believed may be wrong, so the first failure only makes us read.
+                        pass.failures.partial += 1;
+                        continue;
+                    }
+                    pass.failures.full += 1;
+                    if let Some(failure) = self.set_aside(error, &changes, pass) {
                         pass.failure = Some(failure.into());
-                        return pass;
+                        return;
                     }
                 }
             }
@@ -169,11 +247,19 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         fragment
     }
 
-    fn read_if_stale(&mut self) -> Result<(), kernel_io::ReadError> {
+    fn read_if_stale(&mut self, pass: &mut Pass) -> Result<(), kernel_io::ReadError> {
         if self.reading == Reading::Stale {
             self.tracker.begin_reading();
-            let tracker = &mut self.tracker;
-            self.target.read(&mut |key, value| tracker.found(&key, value))?;
+            self.census.clear();
+            let (tracker, census) = (&mut self.tracker, &mut self.census);
+            pass.extent = Extent::Full;
+            let start = Instant::now();
+            let read = self.target.read(&mut |key, value| {
+                count::<M::Objects>(census, &key, &value, 1);
+                tracker.found(&key, value);
+            });
+            pass.spent.reading += start.elapsed();
+            read?;
             self.reading = Reading::Current;
         }
         Ok(())
@@ -184,11 +270,30 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         let puts = changes.iter().filter(|change| matches!(change, Change::Put { .. })).count();
         pass.puts += puts;
         pass.drops += changes.len() - puts;
+        for change in changes {
+            self.count(change, pass);
+        }
         if tracing::enabled!(tracing::Level::DEBUG) {
             let mut text = String::new();
             <M::Objects as Objects>::print_changes(changes, &mut text)
                 .expect("writing to a String cannot fail");
             text.lines().for_each(|line| tracing::debug!(line, "written"));
+        }
+    }
+
+    /// Keeps count of the rules.
+    fn count(&mut self, change: &Change<M::Objects>, pass: &mut Pass) {
+        match change {
+            Change::Put { key, value, replaced } => {
+                if let Some(replaced) = replaced {
+                    count::<M::Objects>(&mut self.census, key, replaced, -1);
+                }
+                count::<M::Objects>(&mut self.census, key, value, 1);
+                if let Some((table, rules)) = M::Objects::rules(key, value) {
+                    pass.rules.entry(table).or_default().written += i64::try_from(rules).unwrap_or(i64::MAX);
+                }
+            }
+            Change::Drop { key, value } => count::<M::Objects>(&mut self.census, key, value, -1),
         }
     }
 
@@ -234,6 +339,13 @@ where
 
     fn look(&mut self) -> Sighting {
         Self::look(self)
+    }
+}
+
+/// Adds an object's rules to the count, or takes them off.
+fn count<O: Objects>(census: &mut Census, key: &O::Key, value: &O::Value, sign: i64) {
+    if let Some((table, rules)) = O::rules(key, value) {
+        *census.entry(table).or_default() += sign * i64::try_from(rules).unwrap_or(i64::MAX);
     }
 }
 

@@ -124,6 +124,10 @@ impl Target<Vocabulary> for Device {
     fn drift(&mut self) -> Drift<Vocabulary> {
         Drift::None
     }
+
+    fn bytes_sent(&self) -> u64 {
+        self.links.bytes_sent()
+    }
 }
 
 /// A request for an address that stands for itself alone.

@@ -82,6 +82,11 @@ impl Links {
         &mut self.0
     }
 
+    /// How many bytes were sent so far.
+    pub(super) fn bytes_sent(&self) -> u64 {
+        self.0.bytes_sent()
+    }
+
     /// Sets a link up.
     pub fn set_up(&mut self, name: &str) -> Result<(), LinkError> {
         self.set_flag(name, "set up link", wire::IFF_UP)

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -25,6 +26,7 @@ pub struct Socket {
     port: u32,
     sequence: u32,
     buffer: Vec<u8>,
+    sent: AtomicU64,
 }
 
 impl Socket {
@@ -40,7 +42,8 @@ impl Socket {
         .map_err(opening)?;
         net::bind(&fd, &SocketAddrNetlink::new(0, 0)).map_err(opening)?;
         let name = net::getsockname(&fd).and_then(SocketAddrNetlink::try_from).map_err(opening)?;
-        let socket = Self { fd, port: name.pid(), sequence: 0, buffer: vec![0; BUFFER] };
+        let socket =
+            Self { fd, port: name.pid(), sequence: 0, buffer: vec![0; BUFFER], sent: AtomicU64::new(0) };
         socket.set(libc::NETLINK_EXT_ACK, 1, "NETLINK_EXT_ACK")?;
         socket.set(libc::NETLINK_CAP_ACK, 1, "NETLINK_CAP_ACK")?;
         if protocol == Protocol::Route {
@@ -207,7 +210,13 @@ impl Socket {
         self.send_bytes(message.as_bytes())
     }
 
+    /// How many bytes it has sent so far.
+    pub fn bytes_sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
     fn send_bytes(&self, bytes: &[u8]) -> Result<(), NetlinkError> {
+        self.sent.fetch_add(bytes.len().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
         rustix::io::retry_on_intr(|| net::send(&self.fd, bytes, SendFlags::empty()))
             .map(drop)
             .map_err(|errno| NetlinkError::Send(errno.into()))
