@@ -1,10 +1,11 @@
 //! The Debian packages that the tests need, and nothing but the tests.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::workspace::{output, run};
+use crate::workspace::{output, root, run};
 
 /// What is measured beside ours.
 const PEERS: [(&str, &str); 3] = [
@@ -32,6 +33,30 @@ const PACKAGES: &[(&str, &str)] = &[
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
 ];
 
+/// What is unpacked beside the build and not installed, since a service would start with it: a program of each.
+const UNPACKED: [(&str, &str, &str); 1] =
+    [("prometheus", "usr/bin/promtool", "whether Prometheus reads the metrics as they are meant")];
+
+/// Unpacks into target/debian what the tests need of packages that are better not installed.
+pub(crate) fn unpack_missing() -> Result<()> {
+    let directory = root().join("target/debian");
+    let missing = UNPACKED.iter().filter(|(_, program, _)| !directory.join(program).exists());
+    let missing: Vec<&str> = missing.map(|(package, _, _)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    update().context("as root: apt-get update")?;
+    for package in missing {
+        let draft = tempfile::tempdir_in(&directory).context("a directory to download to")?;
+        run(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(draft.path()))?;
+        for file in fs::read_dir(draft.path()).context("what was downloaded")? {
+            run(Command::new("dpkg").arg("--extract").arg(file?.path()).arg(&directory))?;
+        }
+    }
+    Ok(())
+}
+
 /// Installs what the tests need; as another user than root, or without apt, fails with the line to type.
 pub(crate) fn install_missing() -> Result<()> {
     install(PACKAGES)
@@ -54,10 +79,14 @@ fn install(packages: &[(&'static str, &str)]) -> Result<()> {
     let line = format!("apt-get install --yes --no-install-recommends {}", missing.join(" "));
     eprintln!("xtask: {line}");
     let why = || format!("these packages are needed; as root: {line}");
-    output(Command::new("apt-get").args(["--quiet", "update"])).with_context(why)?;
+    update().with_context(why)?;
     let mut install = Command::new("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet").args(line.split(' ').skip(1));
     run(&mut install).with_context(why)
+}
+
+fn update() -> Result<String> {
+    output(Command::new("apt-get").args(["--quiet", "update"]))
 }
 
 /// Which packages do not appear as installed.

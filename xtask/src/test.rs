@@ -9,6 +9,7 @@ use crate::{build, debian, image, tidy};
 pub(crate) fn all() -> Result<()> {
     step("packages");
     debian::install_missing()?;
+    debian::unpack_missing()?;
     step("fmt");
     run(&mut cargo(["fmt", "--all", "--check"]))?;
     step("tidy");

@@ -132,7 +132,8 @@ impl ProxyCommand {
         if self.init_only {
             return Ok(proxy::initialize(&configuration)?);
         }
-        let input = Input { origin: self.origin(&configuration), configuration };
+        let input =
+            Input { origin: self.origin(&configuration), configuration, flags: self.upstream.shown() };
         if self.dry_run {
             return print(&input);
         }

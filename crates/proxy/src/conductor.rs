@@ -17,8 +17,11 @@ use crate::initialize;
 use crate::ipvs::{self, IpvsSettings, Overlaps};
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
+use crate::presence::Presence;
 use crate::relaying::{self, Relaying};
+use crate::serving::StartError;
 use crate::source::{Origin, Source};
+use crate::witness::FamilyWitness;
 use crate::writer::{self, Cause};
 
 /// What the proxy is to work from.
@@ -28,6 +31,8 @@ pub struct Input {
     pub configuration: Configuration,
     /// What tells of Services, endpoints and this node.
     pub origin: Origin,
+    /// Every flag and its value, for those who ask.
+    pub flags: Vec<(String, String)>,
 }
 
 /// The proxy cannot do what it was asked to.
@@ -57,6 +62,9 @@ pub enum ProxyError {
     /// The kernel was not brought to the plan.
     #[error("{0} could not be written; see above")]
     Unwritten(String),
+    /// An address at which it is to answer is taken.
+    #[error(transparent)]
+    Serve(#[from] StartError),
     /// A thread could not be started, or nothing could be printed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -101,6 +109,7 @@ pub fn clean_up(configuration: &Configuration) -> Result<(), ProxyError> {
 /// Keeps the kernel at the plan until told to stop. The rules stay.
 pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (mut knowledge, mut source) = open_source(input)?;
+    let assumed = source.eligibility();
     knowledge.take(source.first());
     let Opened { families, relay } = open(&input.configuration, &knowledge)?;
     let mut overlaps = Overlaps::new(input.configuration.mode, &input.configuration.ipvs);
@@ -109,13 +118,21 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     initialize::advise(&input.configuration, &served);
     let (sender, messages) = mpsc::channel();
     follow_addresses(sender.clone())?;
-    let _sending = source.watch(forward(sender.clone(), Message::Batch)?)?;
+    let sending = source.watch(forward(sender.clone(), Message::Batch)?)?;
     pass_on(stop, sender, |()| Message::Stop)?;
+    let presence = Presence::begin(&input.configuration, &input.flags, assumed, &sending.notices())?;
+    if let Some(relay) = &relay {
+        presence.witness.metrics.add(relaying::troubles(relay.counts()));
+    }
     thread::scope(|scope| {
         let mut writers = Vec::new();
         for (family, reconciler) in families {
-            writers.push((family, start_writer(scope, &input.configuration, family, reconciler)?));
+            let witness = presence.witness.of(input.configuration.mode, family);
+            let watched = witness.watch(reconciler);
+            let plans = start_writer(scope, &input.configuration, family, watched)?;
+            writers.push(Writer { family, plans, witness });
         }
+        presence.node(&knowledge);
         if knowledge.listed() == Listed::Yes {
             send_plans(&mut knowledge, &mut overlaps, &Touched::everything(), &writers);
         }
@@ -126,6 +143,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
                 Message::Addresses => knowledge.look_at_addresses(),
                 Message::Stop => break,
             };
+            presence.node(&knowledge);
             if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
                 send_plans(&mut knowledge, &mut overlaps, &touched, &writers);
             }
@@ -140,6 +158,13 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
 
 /// Within this time addresses come together: an interface seldom gets only one.
 const ADDRESS_BURST: Duration = Duration::from_millis(100);
+
+/// One family's, and who sees what it does.
+struct Writer {
+    family: Family,
+    plans: Sender<Plan>,
+    witness: Arc<FamilyWitness>,
+}
 
 enum Message {
     Batch(Batch),
@@ -186,17 +211,14 @@ pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Resu
     Ok(opened)
 }
 
-fn send_plans(
-    knowledge: &mut Knowledge,
-    overlaps: &mut Overlaps,
-    touched: &Touched,
-    writers: &[(Family, Sender<Plan>)],
-) {
-    for (family, writer) in writers {
+fn send_plans(knowledge: &mut Knowledge, overlaps: &mut Overlaps, touched: &Touched, writers: &[Writer]) {
+    let news = knowledge.take_news();
+    for Writer { family, plans, witness } in writers {
         let plan = knowledge.plan(touched, *family);
         overlaps.tell(&plan);
+        witness.queued(news.clone());
         // A writer ends only when its channel does.
-        writer.send(plan).expect("the writer lives as long as its channel");
+        plans.send(plan).expect("the writer lives as long as its channel");
     }
 }
 

@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use kernel_io::link::{AddressScope, Links};
 use proxy_modes::IPVS_DEVICE;
 use service_plan::{
     FactChange, Facts, Family, LocalhostNodePorts, Node, Plan, Problem, ServiceName, Settings, Touched, plan,
 };
-use service_watch::{Batch, Event, NodeObject};
+use service_watch::{Batch, Eligibility, Event, NodeObject};
 use tracing::{info, warn};
+
+use crate::witness::News;
 
 /// The facts, and what else one thread must remember between two batches.
 pub(crate) struct Knowledge {
@@ -23,7 +26,13 @@ pub(crate) struct Knowledge {
     node_ips: Vec<IpAddr>,
     /// The Node object as it was last told.
     node_object: Option<NodeObject>,
+    eligibility: Option<Eligibility>,
     listed: Listed,
+    news: News,
+    /// What the next event tells happened then.
+    trigger: Option<SystemTime>,
+    /// What happened before was none of our doing.
+    started: SystemTime,
     told: BTreeMap<Family, BTreeSet<Problem>>,
 }
 
@@ -44,7 +53,11 @@ impl Knowledge {
             bare_node,
             bind_address,
             node_object: None,
+            eligibility: None,
             listed: Listed::NotYet,
+            news: News::default(),
+            trigger: None,
+            started: SystemTime::now(),
             told: BTreeMap::new(),
         }
     }
@@ -63,6 +76,16 @@ impl Knowledge {
         self.bare_node = bare_node(Arc::clone(&self.bare_node.name));
         let node = self.node();
         self.facts.apply(FactChange::Node(node))
+    }
+
+    /// What was taken in since this was last asked.
+    pub(crate) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
+    }
+
+    /// What the Node object told of our node, if there ever was one.
+    pub(crate) fn eligibility(&self) -> Option<Eligibility> {
+        self.eligibility
     }
 
     pub(crate) fn listed(&self) -> Listed {
@@ -101,10 +124,26 @@ impl Knowledge {
     }
 
     fn take_event(&mut self, event: Event) -> Touched {
+        let trigger = self.trigger.take();
         let change = match event {
-            Event::Service(name, service) => FactChange::Service(name, service),
-            Event::EndpointSlice(name, slice) => FactChange::EndpointSlice(name, slice),
+            Event::Service(name, service) => {
+                self.news.services += 1;
+                FactChange::Service(name, service)
+            }
+            Event::EndpointSlice(name, slice) => {
+                self.news.endpoint_slices += 1;
+                let touched = self.facts.apply(FactChange::EndpointSlice(name, slice));
+                let is_news = |trigger: &SystemTime| !touched.is_nothing() && *trigger >= self.started;
+                self.news.triggers.extend(trigger.filter(is_news));
+                return touched;
+            }
+            Event::Triggered(at) => {
+                self.trigger = Some(at);
+                return Touched::nothing();
+            }
             Event::Node(object) => {
+                // One that is gone says nothing of the machine.
+                self.eligibility = object.as_ref().map(|object| object.eligibility).or(self.eligibility);
                 self.node_object = object;
                 FactChange::Node(self.node())
             }

@@ -40,6 +40,16 @@ impl ProxyMode {
     /// All of them.
     pub(crate) const ALL: [Self; 4] = [Self::Nftables, Self::Ipvs, Self::Iptables, Self::Userspace];
 
+    /// As --proxy-mode has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Iptables => "iptables",
+            Self::Nftables => "nftables",
+            Self::Userspace => "userspace",
+            Self::Ipvs => "ipvs",
+        }
+    }
+
     /// How long the next write waits after a write, so that changes of a burst are written together: iptables pays
     /// for each write what reading its tables costs.
     pub(crate) fn pace(self) -> Duration {

@@ -2,10 +2,14 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use relay::{Mark, PortRange, Relay, Settings};
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{IntCounter, IntCounterVec, Opts};
+use relay::{Counts, Mark, PortRange, Relay, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service_plan::Family;
 use tracing::{info, warn};
@@ -58,6 +62,53 @@ impl Relaying {
             warn!(%error, limit = current, "the limit of open files stays as it is");
         }
         Relay::start(self.settings)
+    }
+}
+
+/// What went wrong in the relay, as metrics.
+struct Troubles {
+    counts: Arc<Counts>,
+    failures: IntCounterVec,
+    passed_over: IntCounter,
+    unserved: IntCounter,
+    shortages: IntCounter,
+}
+
+/// What the relay counts, to be shown among the metrics.
+pub(crate) fn troubles(counts: Arc<Counts>) -> Box<dyn Collector> {
+    let counter = |name: &str, help: &str| IntCounter::new(name, help).expect("a name as the format has it");
+    let failures =
+        Opts::new("fairlead_relay_endpoint_failures_total", "Endpoints that could not be reached.");
+    Box::new(Troubles {
+        counts,
+        failures: IntCounterVec::new(failures, &["reason"]).expect("a name as the format has it"),
+        passed_over: counter(
+            "fairlead_relay_endpoints_passed_over_total",
+            "Endpoints that were not asked, since they had failed shortly before.",
+        ),
+        unserved: counter("fairlead_relay_unserved_clients_total", "Clients for whom no endpoint was left."),
+        shortages: counter(
+            "fairlead_relay_descriptor_shortages_total",
+            "Times that accepting paused, for descriptors had run out.",
+        ),
+    })
+}
+
+impl Collector for Troubles {
+    fn desc(&self) -> Vec<&Desc> {
+        let single = [&self.passed_over, &self.unserved, &self.shortages];
+        self.failures.desc().into_iter().chain(single.into_iter().flat_map(Collector::desc)).collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let raise = |counter: &IntCounter, to: u64| counter.inc_by(to.saturating_sub(counter.get()));
+        raise(&self.failures.with_label_values(&["refused"]), self.counts.refused());
+        raise(&self.failures.with_label_values(&["silent"]), self.counts.silent());
+        raise(&self.passed_over, self.counts.passed_over());
+        raise(&self.unserved, self.counts.unserved());
+        raise(&self.shortages, self.counts.shortages());
+        let single = [&self.passed_over, &self.unserved, &self.shortages];
+        self.failures.collect().into_iter().chain(single.into_iter().flat_map(Collector::collect)).collect()
     }
 }
 

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
 
 use service_plan::{LocalPodsSetting, Settings};
-use service_watch::{Access, Api, Batch, Following, Manifests, NodeNeeds, Patience, Watching};
+use service_watch::{
+    Access, Api, Batch, Eligibility, Following, Manifests, NodeNeeds, Notices, Patience, Watching,
+};
 
 use crate::conductor::ProxyError;
 use crate::knowledge::{Knowledge, Listed};
@@ -28,7 +30,17 @@ pub(crate) enum Source {
 /// It sends until this is dropped.
 pub(crate) enum Sending {
     Manifests { _until_dropped: Watching },
-    Api { _until_dropped: Following },
+    Api { until_dropped: Following },
+}
+
+impl Sending {
+    /// The way for notices to those who gave the objects.
+    pub(crate) fn notices(&self) -> Notices {
+        match self {
+            Self::Manifests { .. } => Notices::unread(),
+            Self::Api { until_dropped } => until_dropped.notices(),
+        }
+    }
 }
 
 impl Source {
@@ -53,6 +65,14 @@ impl Source {
         }
     }
 
+    /// What is taken for granted of our node before its object was seen: where there is no cluster, it need have none.
+    pub(crate) fn eligibility(&self) -> Option<Eligibility> {
+        match self {
+            Self::Manifests(_) => Some(Eligibility::Eligible),
+            Self::Api(_) => None,
+        }
+    }
+
     /// What can be had at once.
     pub(crate) fn first(&mut self) -> Batch {
         match self {
@@ -65,7 +85,7 @@ impl Source {
     pub(crate) fn watch(self, out: Sender<Batch>) -> Result<Sending, ProxyError> {
         Ok(match self {
             Self::Manifests(manifests) => Sending::Manifests { _until_dropped: manifests.watch(out)? },
-            Self::Api(api) => Sending::Api { _until_dropped: api.watch(Patience::Endless, out)? },
+            Self::Api(api) => Sending::Api { until_dropped: api.watch(Patience::Endless, out)? },
         })
     }
 

@@ -11,6 +11,7 @@
 mod connect;
 mod gate;
 mod known;
+mod notices;
 mod stream;
 mod watched;
 
@@ -27,10 +28,12 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 pub use connect::ConnectError;
+pub use notices::{Importance, Notice, Notices, Subject};
 
 use crate::{Batch, Event};
 use connect::Connection;
 use gate::Gate;
+use notices::Given;
 use stream::{Follower, Outlet};
 use watched::{Kind, NodeSelector};
 
@@ -74,6 +77,7 @@ pub struct Api {
 #[derive(Debug)]
 pub struct Following {
     stop: Option<oneshot::Sender<()>>,
+    notices: Notices,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -108,16 +112,23 @@ impl Api {
         let runtime =
             runtime::Builder::new_current_thread().enable_all().build().map_err(ApiError::Thread)?;
         let (stop, stopped) = oneshot::channel();
+        let (notices, given) = Notices::channel();
         let work = move || {
-            LocalSet::new().block_on(&runtime, self.follow(patience, out, stopped));
+            let follow = self.follow(patience, out, given);
+            LocalSet::new().block_on(&runtime, async {
+                tokio::select! {
+                    _ = stopped => {}
+                    () = follow => {}
+                }
+            });
             // A request may hang in a resolver or an exec plugin.
             runtime.shutdown_background();
         };
         let thread = std::thread::Builder::new().name("api".to_owned()).spawn(work);
-        Ok(Following { stop: Some(stop), thread: Some(thread.map_err(ApiError::Thread)?) })
+        Ok(Following { stop: Some(stop), notices, thread: Some(thread.map_err(ApiError::Thread)?) })
     }
 
-    async fn follow(self, patience: Patience, out: mpsc::Sender<Batch>, stopped: oneshot::Receiver<()>) {
+    async fn follow(self, patience: Patience, out: mpsc::Sender<Batch>, given: Given) {
         let outlet = Outlet { gate: Rc::new(RefCell::new(Gate::new(self.needs))), out };
         let connection = Rc::new(self.connection);
         let node = NodeSelector(self.node_name);
@@ -127,10 +138,8 @@ impl Api {
             tasks.spawn_local(follower.run());
         }
         tasks.spawn_local(wait_for_node(outlet));
-        tokio::select! {
-            _ = stopped => {}
-            _ = tasks.join_next() => {}
-        }
+        tasks.spawn_local(notices::post(connection, given));
+        tasks.join_next().await;
     }
 }
 
@@ -142,6 +151,13 @@ async fn wait_for_node(outlet: Outlet) {
         if opened && outlet.send(Batch { events: vec![Event::Listed], reports: Vec::new() }).is_err() {
             return;
         }
+    }
+}
+
+impl Following {
+    /// The way for notices to the cluster.
+    pub fn notices(&self) -> Notices {
+        self.notices.clone()
     }
 }
 

@@ -15,9 +15,9 @@ use service_plan::{
     ServiceName, ServicePort, SliceEndpoint, SlicePort,
 };
 
-use crate::NodeObject;
 use crate::lenient;
 use crate::wire::{self, Label};
+use crate::{Eligibility, NodeObject};
 
 /// What an object means to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,8 +116,17 @@ pub(crate) fn node(wire: &wire::Node, findings: &mut Findings) -> Option<NodeObj
         zone: wire.metadata.labels.zone.as_deref().unwrap_or_default().into(),
         ips: node_ips(&wire.status.addresses, findings),
         pod_ranges,
+        eligibility: eligibility(wire),
     };
     findings.unless_refused(node)
+}
+
+/// A cordon or any other taint says nothing of what already runs there.
+fn eligibility(wire: &wire::Node) -> Eligibility {
+    const LEAVES: &str = "ToBeDeletedByClusterAutoscaler";
+    let leaves = wire.metadata.deletion_timestamp.is_some()
+        || wire.spec.taints.iter().any(|taint| taint.key == LEAVES);
+    if leaves { Eligibility::Leaving } else { Eligibility::Eligible }
 }
 
 /// The ranges of a `ServiceCIDR`; none if it was refused.

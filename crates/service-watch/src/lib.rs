@@ -21,11 +21,14 @@ mod wire;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ipnet::IpNet;
 use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
 
-pub use api::{Access, Api, ApiError, ConnectError, Following, NodeNeeds, Patience};
+pub use api::{
+    Access, Api, ApiError, ConnectError, Following, Importance, NodeNeeds, Notice, Notices, Patience, Subject,
+};
 pub use manifests::{Manifests, OpenError, WatchError, Watching};
 
 /// Something that is now known, and was not before.
@@ -35,6 +38,8 @@ pub enum Event {
     Service(ServiceName, Option<Arc<Service>>),
     /// An EndpointSlice as it now is, or its end.
     EndpointSlice(SliceName, Option<Arc<EndpointSlice>>),
+    /// What the next event tells happened then.
+    Triggered(SystemTime),
     /// Our own Node object as it now is, or its end.
     Node(Option<NodeObject>),
     /// The ranges of all `ServiceCIDR` objects, sorted.
@@ -52,6 +57,17 @@ pub struct NodeObject {
     pub ips: Vec<IpAddr>,
     /// spec.podCIDRs
     pub pod_ranges: Vec<IpNet>,
+    /// Whether load balancers may send traffic to it.
+    pub eligibility: Eligibility,
+}
+
+/// Whether a node is to get traffic. Whether pods may be scheduled to it does not matter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eligibility {
+    /// It is.
+    Eligible,
+    /// It is being deleted, or an autoscaler is about to.
+    Leaving,
 }
 
 /// A problem in the input that a person should read. It takes one line.

@@ -133,6 +133,9 @@ pub(crate) struct Annotations {
     /// On a bookmark: all that there was has been told.
     #[serde(rename = "k8s.io/initial-events-end")]
     pub(crate) initial_events_end: Option<String>,
+    /// On a slice: when the pods or the Service changed for whose sake it did.
+    #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
+    pub(crate) last_change_trigger_time: Option<String>,
 }
 
 /// A label that counts by being there, whatever its value.
@@ -262,6 +265,15 @@ pub(crate) struct NodeSpec {
     pub(crate) pod_cidr: Option<String>,
     #[serde(rename = "podCIDRs", deserialize_with = "nullable")]
     pub(crate) pod_cidrs: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) taints: Vec<Taint>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Taint {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) key: String,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -113,11 +113,12 @@ impl Replay {
             Event::Node(object) => FactChange::Node(self.node(object)),
             Event::ServiceRanges(ranges) => FactChange::ServiceRanges(ranges),
             Event::Listed => return Touched::everything(),
+            Event::Triggered(_) => return Touched::nothing(),
         })
     }
 
     fn node(&self, object: Option<NodeObject>) -> Node {
-        let Some(NodeObject { zone, ips, pod_ranges }) = object else { return self.bare_node.clone() };
+        let Some(NodeObject { zone, ips, pod_ranges, .. }) = object else { return self.bare_node.clone() };
         let ips = if ips.is_empty() { self.bare_node.ips.clone() } else { ips };
         Node { zone, ips, pod_ranges, ..self.bare_node.clone() }
     }

@@ -32,6 +32,20 @@ impl KubeProxyFlags {
         draft.configuration
     }
 
+    /// Every flag and its value, by name, as /flagz shows them.
+    pub(super) fn shown(&self) -> Vec<(String, String)> {
+        let value = |flag: &Flag| {
+            let values = self.values.get(flag.name).map(|values| values.join(",")).unwrap_or_default();
+            match flag.kind {
+                Kind::Values(_) => format!("[{values}]"),
+                Kind::Value(_) | Kind::Switch => values,
+            }
+        };
+        let mut shown: Vec<_> = FLAGS.iter().map(|flag| (flag.name.to_owned(), value(flag))).collect();
+        shown.sort();
+        shown
+    }
+
     /// Those that were given and do not count beside a configuration file.
     pub(super) fn ignored_beside_config(&self) -> Vec<&'static str> {
         let ignored = self.given_flags().filter(|flag| flag.beside_config == BesideConfig::Ignored);

@@ -92,9 +92,14 @@ impl KubeProxyConfiguration {
         Value::Object(object)
     }
 
-    /// The same as a file. As upstream has it, the modes that are not chosen say nothing of their sync periods.
+    /// The same as a file.
     #[expect(clippy::missing_panics_doc, reason = "numbers, texts, lists and maps of texts can be written")]
     pub fn to_yaml(&self) -> String {
+        serde_saphyr::to_string(&self.shown()).expect("an object can be written")
+    }
+
+    /// The object as upstream shows it: the modes that are not chosen say nothing of their sync periods.
+    pub fn shown(&self) -> Value {
         let mut shown = self.clone();
         let periods = [
             ("iptables", &mut shown.iptables.sync_period, &mut shown.iptables.min_sync_period),
@@ -106,7 +111,7 @@ impl KubeProxyConfiguration {
                 (*period, *least) = (GoDuration::ZERO, GoDuration::ZERO);
             }
         }
-        serde_saphyr::to_string(&shown.as_object()).expect("an object can be written")
+        shown.as_object()
     }
 }
 

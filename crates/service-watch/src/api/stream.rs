@@ -297,6 +297,9 @@ impl Follower {
 
     fn take_object<W: Watched>(&mut self, object: &W, batch: &mut Batch) {
         let news = self.known.take(object.statement());
+        if !news.events.is_empty() {
+            batch.events.extend(object.trigger().map(Event::Triggered));
+        }
         for event in &news.events {
             if let Event::Node(Some(node)) = event
                 && self.outlet.gate.borrow_mut().node(node)

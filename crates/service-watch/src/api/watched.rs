@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use serde::de::DeserializeOwned;
 
@@ -41,6 +42,11 @@ pub(super) trait Watched: DeserializeOwned {
 
     /// Which one it is, if it has a name.
     fn key(&self) -> Option<Key>;
+
+    /// When that happened for whose sake it changed, if somebody says so.
+    fn trigger(&self) -> Option<SystemTime> {
+        None
+    }
 }
 
 impl Kind {
@@ -134,6 +140,11 @@ impl Watched for wire::EndpointSlice {
     fn key(&self) -> Option<Key> {
         let (namespace, name) = names(&self.metadata, &mut Findings::default())?;
         Some(Key::EndpointSlice(SliceName::new(namespace, name)))
+    }
+
+    fn trigger(&self) -> Option<SystemTime> {
+        let text = self.metadata.annotations.last_change_trigger_time.as_deref()?;
+        text.parse::<jiff::Timestamp>().ok().map(SystemTime::from)
     }
 }
 

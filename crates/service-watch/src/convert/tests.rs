@@ -429,13 +429,14 @@ endpoints:
     );
 }
 
+fn node_of(yaml: &str) -> (Option<NodeObject>, Vec<String>) {
+    let wire: wire::Node = serde_saphyr::from_str(yaml).expect("the test's own YAML");
+    found(|findings| super::node(&wire, findings))
+}
+
 #[test]
 fn a_node_has_a_zone_pod_ranges_and_the_first_address_of_each_family() {
-    let node = |yaml: &str| {
-        let wire: wire::Node = serde_saphyr::from_str(yaml).expect("the test's own YAML");
-        found(|findings| super::node(&wire, findings))
-    };
-    let (read, problems) = node(
+    let (read, problems) = node_of(
         "metadata: {labels: {topology.kubernetes.io/zone: east}}
 spec: {podCIDR: 10.9.0.0/24, podCIDRs: [10.244.1.7/24, 'fd00:1::/64']}
 status:
@@ -454,14 +455,42 @@ status:
     assert_eq!(texts(&read.pod_ranges), ["10.244.1.0/24", "fd00:1::/64"]);
     assert_eq!(problems, [r#"status.addresses[3].address: "x" is not an IP address, and is passed over"#]);
 
-    let (read, _) = node("spec: {podCIDR: 10.9.0.0/24}");
+    let (read, _) = node_of("spec: {podCIDR: 10.9.0.0/24}");
     assert_eq!(texts(&read.unwrap().pod_ranges), ["10.9.0.0/24"]);
-    let (read, _) = node("metadata: {}");
-    assert_eq!(read, Some(NodeObject { zone: "".into(), ips: vec![], pod_ranges: vec![] }));
+    let (read, _) = node_of("metadata: {}");
     assert_eq!(
-        node("spec: {podCIDRs: [10.0.0.0]}"),
+        read,
+        Some(NodeObject {
+            zone: "".into(),
+            ips: vec![],
+            pod_ranges: vec![],
+            eligibility: Eligibility::Eligible
+        })
+    );
+    assert_eq!(
+        node_of("spec: {podCIDRs: [10.0.0.0]}"),
         (None, vec![r#"spec.podCIDRs[0]: "10.0.0.0" is not a range like 10.0.0.0/8"#.to_owned()])
     );
+}
+
+#[test]
+fn a_node_that_is_leaving_gets_no_traffic_and_a_cordoned_one_does() {
+    for (text, wanted) in [
+        ("spec: {unschedulable: true}", Eligibility::Eligible),
+        (
+            "spec: {taints: [{key: node.kubernetes.io/unschedulable, effect: NoSchedule}]}",
+            Eligibility::Eligible,
+        ),
+        ("spec: {taints: null}", Eligibility::Eligible),
+        ("spec: {taints: [{key: a}, {key: ToBeDeletedByClusterAutoscaler}]}", Eligibility::Leaving),
+        (
+            "spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, value: x, effect: NoSchedule}]}",
+            Eligibility::Leaving,
+        ),
+        ("metadata: {deletionTimestamp: '2026-01-01T00:00:00Z'}", Eligibility::Leaving),
+    ] {
+        assert_eq!(node_of(text).0.map(|node| node.eligibility), Some(wanted), "{text}");
+    }
 }
 
 #[test]

@@ -30,6 +30,7 @@ impl Known {
                 Event::Node(node) => self.node = node,
                 Event::ServiceRanges(ranges) => self.ranges = ranges,
                 Event::Listed => self.listed += 1,
+                Event::Triggered(_) => {}
             }
         }
     }

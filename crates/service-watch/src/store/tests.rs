@@ -48,6 +48,7 @@ fn told(store: &mut Store, news: impl IntoIterator<Item = (FileName, FileNews)>)
         Event::Node(None) => "no node".to_owned(),
         Event::ServiceRanges(ranges) => format!("ranges {ranges:?}"),
         Event::Listed => "listed".to_owned(),
+        Event::Triggered(_) => "triggered".to_owned(),
     };
     let reports = batch.reports.iter().map(ToString::to_string);
     batch.events.into_iter().map(event).chain(reports).collect()

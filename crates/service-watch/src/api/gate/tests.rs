@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use super::{Gate, Kind};
-use crate::NodeObject;
 use crate::api::NodeNeeds;
+use crate::{Eligibility, NodeObject};
 
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -11,6 +11,7 @@ fn node(ips: &[&str], pod_ranges: &[&str]) -> NodeObject {
         zone: "".into(),
         ips: ips.iter().map(|ip| ip.parse().expect("an address")).collect(),
         pod_ranges: pod_ranges.iter().map(|range| range.parse().expect("a range")).collect(),
+        eligibility: Eligibility::Eligible,
     }
 }
 

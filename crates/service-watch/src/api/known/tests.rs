@@ -24,9 +24,11 @@ fn word(event: &Event) -> String {
     match event {
         Event::Service(name, Some(_)) => format!("{name} is"),
         Event::Service(name, None) => format!("{name} ended"),
-        Event::EndpointSlice(..) | Event::Node(_) | Event::ServiceRanges(_) | Event::Listed => {
-            format!("{event:?}")
-        }
+        Event::EndpointSlice(..)
+        | Event::Triggered(_)
+        | Event::Node(_)
+        | Event::ServiceRanges(_)
+        | Event::Listed => format!("{event:?}"),
     }
 }
 
