@@ -5,11 +5,12 @@ mod user;
 
 pub use pinned::{Identity, NamespaceFiles};
 pub use user::IdRange;
+pub(crate) use user::become_root;
 
 use std::fmt;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::thread;
@@ -125,6 +126,11 @@ impl Namespaces {
         self.0.extend(others.0);
         self.0.sort_by_key(|(kind, _)| *kind);
         self
+    }
+
+    /// Each with its kind, in the order in which they are entered.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Namespace, BorrowedFd<'_>)> {
+        self.0.iter().map(|(kind, fd)| (*kind, fd.as_fd()))
     }
 
     /// Whether one of this kind is held.

@@ -7,6 +7,7 @@
 //! reaped, so nobody may forget to wait.
 
 mod found;
+mod inner_user;
 mod launch;
 
 pub use found::{Birth, Found};

@@ -17,10 +17,12 @@ use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_bind, mount_change, mount_remount, unmount,
 };
 use rustix::process::{
-    Gid, Pid, PidfdFlags, Uid, chdir, getpid, pidfd_open, pivot_root, set_parent_process_death_signal, setsid,
+    Gid, Pid, PidfdFlags, Uid, WaitOptions, chdir, getpid, kill_process, pidfd_open, pivot_root,
+    set_parent_process_death_signal, setsid, waitpid,
 };
 use rustix::thread::{set_no_new_privs, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 
+use super::inner_user::{InnerUser, SecondChild};
 use super::{Process, ProcessError, Signal};
 use crate::namespaces::{Namespace, Namespaces, unshare};
 
@@ -128,7 +130,7 @@ impl Launch {
 
     /// The keeper's life.
     fn keep(self, report: &Sender<Result<Started, ProcessError>>) {
-        let (mut child, started) = match self.spawn() {
+        let (mut kept, started) = match self.spawn() {
             Ok(running) => running,
             Err(error) => {
                 let _ = report.send(Err(error)); // whoever asked is gone; so is the process
@@ -138,18 +140,29 @@ impl Launch {
         let process = started.process.clone();
         let _ = report.send(Ok(started)); // whoever asked is gone; the process still must be reaped
         // Waiting fails only if somebody else has reaped our child; then how it ended is not known.
-        process.set_ended(child.wait().unwrap_or_else(|_| ExitStatus::from_raw(0xff00)));
+        process.set_ended(kept.wait().unwrap_or_else(|_| ExitStatus::from_raw(0xff00)));
     }
 
-    fn spawn(mut self) -> Result<(Child, Started), ProcessError> {
+    fn spawn(mut self) -> Result<(Kept, Started), ProcessError> {
         let program = self.program();
-        let prepared = self.join.enter().and_then(|()| unshare(&self.new));
+        let (join, new) = (std::mem::take(&mut self.join), std::mem::take(&mut self.new));
+        let failed = |source| ProcessError::Start { program: program.clone(), source };
+        let mut second = None;
+        let prepared = if join.has(Namespace::User) {
+            // A root of its own is made while we may still mount what is ours.
+            let (outer, inner): (Vec<_>, Vec<_>) =
+                new.into_iter().partition(|kind| self.before.root.is_some() && *kind == Namespace::Mount);
+            let (inner_user, second_child) = InnerUser::new(join, &inner).map_err(failed)?;
+            (self.before.inner_user, second) = (Some(inner_user), second_child);
+            unshare(&outer)
+        } else {
+            join.enter().and_then(|()| unshare(&new))
+        };
         prepared.map_err(|source| ProcessError::Namespaces { program: program.clone(), source })?;
-        self.before
-            .attach(&mut self.command)
-            .and_then(|()| self.command.spawn())
-            .and_then(held)
-            .map_err(|source| ProcessError::Start { program, source })
+        // What the command holds for the child must be gone before we read.
+        let child = self.before.attach(&mut self.command).and_then(|()| self.command.spawn());
+        drop(self.command);
+        held(child, second).map_err(failed)
     }
 
     fn program(&self) -> String {
@@ -157,20 +170,50 @@ impl Launch {
     }
 }
 
-/// Takes hold of a child by a descriptor. It is ours and not yet reaped, so its number is its own.
-fn held(mut child: Child) -> io::Result<(Child, Started)> {
-    let pid = Pid::from_child(&child);
-    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+/// A child of ours that is not yet reaped, so that its number is its own.
+struct Kept(Pid);
+
+impl Kept {
+    fn wait(&mut self) -> io::Result<ExitStatus> {
+        loop {
+            match waitpid(Some(self.0), WaitOptions::empty()) {
+                Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+                Ok(None) | Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+    }
+}
+
+/// Takes hold of the child that became the program, by a descriptor.
+fn held(child: io::Result<Child>, second: Option<SecondChild>) -> io::Result<(Kept, Started)> {
+    let second = second.map(|second| second.pid()).transpose()?.flatten();
+    let mut child = match (child, second) {
+        (Ok(child), _) => child,
+        (Err(error), None) => return Err(error),
+        (Err(error), Some(second)) => {
+            Kept(second).wait()?;
+            return Err(error);
+        }
+    };
+    let mut kept = match second {
+        Some(second) => {
+            child.wait()?;
+            Kept(second)
+        }
+        None => Kept(Pid::from_child(&child)),
+    };
+    let pidfd = match pidfd_open(kept.0, PidfdFlags::empty()) {
         Ok(pidfd) => pidfd,
         Err(errno) => {
-            child.kill()?;
-            child.wait()?;
+            kill_process(kept.0, Signal::KILL)?;
+            kept.wait()?;
             return Err(errno.into());
         }
     };
     let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-    let process = Process::new(child.id(), pidfd);
-    Ok((child, Started { process, stdin, stdout, stderr }))
+    let process = Process::new(kept.0.as_raw_pid().unsigned_abs(), pidfd);
+    Ok((kept, Started { process, stdin, stdout, stderr }))
 }
 
 /// What the child does between fork and exec. Only system calls: another thread may have held the allocator's
@@ -181,6 +224,7 @@ struct Before {
     cgroups: Vec<OwnedFd>,
     us: Option<OwnedFd>,
     root: Option<CString>,
+    inner_user: Option<InnerUser>,
     identity: Identity,
 }
 
@@ -225,6 +269,9 @@ impl Before {
         }
         if let Some(root) = &self.root {
             enter_root(root)?;
+        }
+        if let Some(inner_user) = &self.inner_user {
+            inner_user.enter()?;
         }
         for act in &self.acts {
             match act {

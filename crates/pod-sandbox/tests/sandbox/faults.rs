@@ -1,7 +1,7 @@
 //! Each step fails once, before or after it is done, and nothing is left behind.
 
 use pod_sandbox::{
-    CreateError, Kernel, Linux, Record, Sandbox, SandboxSpec, Step, StepError, Trace, Wiring, make,
+    CreateError, Kernel, Linux, Record, Sandbox, SandboxSpec, Step, StepError, Trace, Whose, Wiring, make,
 };
 
 use crate::world::{Traces, World, spec};
@@ -94,6 +94,15 @@ fn whichever_step_fails_nothing_is_left_behind() {
     let world = World::new();
     let mut spec = spec(2);
     spec.sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
+    for when in [When::Before, When::After] {
+        assert!(fail_everywhere(&world, &spec, when) > 20);
+    }
+}
+
+#[test]
+fn whichever_step_of_a_pod_with_its_own_users_fails_nothing_is_left_behind() {
+    let world = World::new();
+    let spec = SandboxSpec { users: Whose::Pod, ..spec(2) };
     for when in [When::Before, When::After] {
         assert!(fail_everywhere(&world, &spec, when) > 20);
     }

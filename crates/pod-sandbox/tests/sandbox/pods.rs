@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Duration;
 
 use kernel_io::process::Signal;
-use pod_sandbox::{Broken, Network, PidSharing, Resources, Sandbox, SandboxSpec};
+use pod_sandbox::{Broken, Network, PidSharing, Resources, Sandbox, SandboxSpec, Whose};
 
 use crate::world::{Traces, World, connects, said, shell, soon, spec};
 
@@ -214,4 +215,28 @@ fn pause_sees_no_file_of_the_node_and_may_do_nothing() {
     for line in ["Uid:\t65535\t65535", "CapEff:\t0000000000000000", "NoNewPrivs:\t1"] {
         assert!(status.contains(line), "{line} in {status}");
     }
+}
+
+#[test]
+fn root_in_a_pod_with_its_own_users_is_nobody_outside() {
+    let world = World::new();
+    for pids in [PidSharing::Pod, PidSharing::Container] {
+        let pod = world.made(&SandboxSpec { users: Whose::Pod, pids, ..spec(2) });
+        let other = world.made(&SandboxSpec { users: Whose::Pod, pids, ..spec(3) });
+        let (ids, others) = (pod.ids().expect("its own"), other.ids().expect("its own"));
+        assert!(ids.first + ids.count <= others.first || others.first + others.count <= ids.first);
+        assert_eq!(said(&pod, "id -u; id -g"), "0\n0\n");
+        assert_eq!(said(&pod, "hostname"), "pod-2\n");
+        assert_eq!(said(&pod, "readlink /proc/self/ns/user /proc/self/ns/net").lines().count(), 2);
+        let sleep = pod.join("main", sleep()).expect("joined").process;
+        let owner = fs::metadata(format!("/proc/{}", sleep.pid())).expect("it runs").uid();
+        assert_eq!(owner, ids.first, "as the node sees it");
+        connects(&world.netns, &pod.netns().expect("its own"), "10.1.0.2:80");
+        // It rules over what is its own, and over nothing else.
+        assert_eq!(said(&pod, "ip link set lo down && ip link set lo up && echo ruled"), "ruled\n");
+        assert_eq!(said(&pod, "kill -0 $$ && mount -t tmpfs none /mnt && echo mounted"), "mounted\n");
+        assert_eq!(said(&pod, "echo 1 2>/dev/null >/proc/sys/vm/swappiness || echo refused"), "refused\n");
+        assert_eq!(fs::metadata(pod.shm()).expect("there").uid(), ids.first);
+    }
+    world.assert_empty();
 }
