@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use kernel_io::namespaces::{IdRange, Identity, Namespace};
 use kernel_io::process::Birth;
@@ -131,6 +133,8 @@ pub enum JournalError {
 
 const VERSION: u32 = 1;
 const FILE: &str = "journal";
+/// How long whoever holds a journal may take to let go of it.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Journal {
     /// Makes the directory of a new sandbox.
@@ -276,11 +280,17 @@ fn missing(directory: &Path, name: &str) -> JournalError {
     if directory.exists() { JournalError::Unreadable { name } } else { JournalError::Absent { name } }
 }
 
+/// A holder that was killed may have a child on the way to its program, which lets go when it gets there; what it makes
+/// until then is to be found by whoever holds next.
 fn hold(file: &File, name: &str, path: &Path) -> Result<(), JournalError> {
-    match flock(file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(()),
-        Err(Errno::WOULDBLOCK) => Err(JournalError::Busy { name: name.to_owned() }),
-        Err(errno) => Err(failed("lock", path, errno.into())),
+    let start = Instant::now();
+    loop {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(()),
+            Err(Errno::WOULDBLOCK) if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(1)),
+            Err(Errno::WOULDBLOCK) => return Err(JournalError::Busy { name: name.to_owned() }),
+            Err(errno) => return Err(failed("lock", path, errno.into())),
+        }
     }
 }
 

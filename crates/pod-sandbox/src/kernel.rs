@@ -38,6 +38,9 @@ pub trait Kernel {
     /// Remembers that all is done.
     fn finish(&mut self) -> Result<(), StepError>;
 
+    /// Remembers that all is about to be undone.
+    fn leave(&mut self) -> Result<(), StepError>;
+
     /// Forgets a sandbox of which all is undone.
     fn forget(&mut self) -> Result<(), StepError>;
 }

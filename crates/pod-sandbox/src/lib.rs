@@ -54,7 +54,7 @@ pub use kernel::{Kernel, StepError};
 pub use linux::Linux;
 pub use node::{ClusterDns, CniSettings, IDS_PER_POD, Node, NodeError, NodeSettings};
 pub use pool::PoolError;
-pub use sandbox::{Adopted, Broken, CreateError, Left, RemoveError, Sandbox, make};
+pub use sandbox::{Adopted, Broken, CreateError, Left, RemoveError, Sandbox, make, unmake};
 pub use spec::{
     Dns, DnsPolicy, HostAlias, HostPort, Hostname, Network, PidSharing, PodName, PodNetwork, Problem,
     Protocol, Resources, SandboxSpec, Shown, Whose,

@@ -324,6 +324,10 @@ impl Kernel for Linux {
         Ok(self.journal.release()?)
     }
 
+    fn leave(&mut self) -> Result<(), StepError> {
+        Ok(self.journal.say(Entry::Removing)?)
+    }
+
     fn forget(&mut self) -> Result<(), StepError> {
         Ok(self.journal.forget()?)
     }

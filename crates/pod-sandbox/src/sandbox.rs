@@ -15,7 +15,7 @@ use kernel_io::netns::Netns;
 use kernel_io::process::{Found, Launch, Started};
 use thiserror::Error;
 
-use crate::journal::{self, Entry, Journal, JournalError, Record, Stage};
+use crate::journal::{self, Journal, JournalError, Record, Stage};
 use crate::kernel::{Kernel, StepError};
 use crate::linux::Linux;
 use crate::node::Node;
@@ -95,6 +95,9 @@ pub enum RemoveError {
     /// Its state.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// That it is to be removed could not be written down.
+    #[error(transparent)]
+    State(Box<StepError>),
     /// What could not be undone.
     #[error("remove sandbox {name}{left}")]
     Left {
@@ -127,14 +130,22 @@ fn all<K: Kernel>(kernel: &mut K, steps: &[Step]) -> Result<(), CreateError> {
 }
 
 fn failed<K: Kernel>(kernel: &mut K, step: &Step, cause: StepError) -> CreateError {
-    let left = unmake(kernel);
+    let left = undone(kernel);
     let name = kernel.record().spec.name.clone();
     CreateError::Failed { name, step: Box::new(step.clone()), cause: Box::new(cause), left }
 }
 
 /// Undoes everything backwards. What fails does not keep the rest from being undone; the sandbox is forgotten only when
 /// nothing is left.
-fn unmake<K: Kernel>(kernel: &mut K) -> Left {
+pub fn unmake<K: Kernel>(kernel: &mut K) -> Result<(), RemoveError> {
+    kernel.leave().map_err(|cause| RemoveError::State(Box::new(cause)))?;
+    match undone(kernel) {
+        left if left.0.is_empty() => Ok(()),
+        left => Err(RemoveError::Left { name: kernel.record().spec.name.clone(), left }),
+    }
+}
+
+fn undone<K: Kernel>(kernel: &mut K) -> Left {
     let mut left = Vec::new();
     for trace in kernel.record().traces.clone().into_iter().rev() {
         if let Err(error) = kernel.undo(&trace) {
@@ -176,7 +187,7 @@ impl Sandbox {
                 Ok(Adopted::Standing(Box::new(sandbox)))
             }
             Some(broken) => {
-                sandbox.unmake()?;
+                unmake(&mut sandbox.0)?;
                 Ok(Adopted::Removed(broken))
             }
         }
@@ -216,16 +227,8 @@ impl Sandbox {
             Err(JournalError::Absent { .. }) => Ok(()),
             held => {
                 held?;
-                self.unmake()
+                unmake(&mut self.0)
             }
-        }
-    }
-
-    fn unmake(&mut self) -> Result<(), RemoveError> {
-        self.0.journal().say(Entry::Removing)?;
-        match unmake(&mut self.0) {
-            left if left.0.is_empty() => Ok(()),
-            left => Err(RemoveError::Left { name: self.spec().name.clone(), left }),
         }
     }
 

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{
-    Gid, Pid, Signal, Uid, WaitOptions, kill_process, set_parent_process_death_signal, waitpid,
+    Gid, Pid, Signal, Uid, WaitOptions, getpid, getppid, kill_process, set_parent_process_death_signal,
+    waitpid,
 };
 use rustix::thread::{UnshareFlags, set_thread_groups, set_thread_res_gid, set_thread_res_uid};
 use serde::{Deserialize, Serialize};
@@ -74,35 +75,45 @@ fn said(child: &OwnedFd) -> io::Result<()> {
 
 #[expect(unsafe_code, reason = "a user namespace can be entered by a process of one thread only")]
 fn fork(socket: &OwnedFd, flags: UnshareFlags) -> io::Result<Pid> {
+    let parent = getpid();
     // SAFETY: the child makes system calls alone, neither allocates nor takes a lock, and never returns.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => live(socket.as_fd(), flags),
+        0 => live(socket.as_fd(), flags, parent),
         pid => Pid::from_raw(pid).ok_or_else(|| io::ErrorKind::InvalidData.into()),
     }
 }
 
 /// The child's life: it makes, says so, and sleeps until it is killed.
-fn live(socket: BorrowedFd<'_>, flags: UnshareFlags) -> ! {
-    if let Err(errno) = made(socket, flags) {
+fn live(socket: BorrowedFd<'_>, flags: UnshareFlags, parent: Pid) -> ! {
+    if let Err(errno) = made(socket, flags, parent) {
         let word = u8::try_from(errno.raw_os_error()).unwrap_or(u8::MAX);
         let _ = rustix::io::write(socket, &[word]);
+        exit();
     }
     let mut word = [0];
-    let _ = rustix::io::read(socket, &mut word); // comes back when our parent has ended
+    // Nothing more comes: we are killed, or our parent ends, and then so do we.
+    let _ = rustix::io::read(socket, &mut word);
     exit()
 }
 
-fn made(socket: BorrowedFd<'_>, flags: UnshareFlags) -> Result<(), Errno> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
+fn made(socket: BorrowedFd<'_>, flags: UnshareFlags, parent: Pid) -> Result<(), Errno> {
+    die_with(parent)?;
     unshare_in_child(UnshareFlags::NEWUSER)?;
     rustix::io::write(socket, &[DONE])?;
     let mut word = [0];
     rustix::io::read(socket, &mut word)?;
     become_root()?;
+    die_with(parent)?; // whoever becomes another user forgets it
     unshare_in_child(flags)?;
     rustix::io::write(socket, &[DONE])?;
     Ok(())
+}
+
+/// Our own copy of the parent's end of the socket would keep us waiting for it for ever.
+fn die_with(parent: Pid) -> Result<(), Errno> {
+    set_parent_process_death_signal(Some(Signal::KILL))?;
+    if getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH) }
 }
 
 /// Takes the numbers of the namespace's own root.

@@ -55,6 +55,10 @@ impl Kernel for Faulty<'_> {
         self.inner.finish()
     }
 
+    fn leave(&mut self) -> Result<(), StepError> {
+        self.inner.leave()
+    }
+
     fn forget(&mut self) -> Result<(), StepError> {
         self.inner.forget()
     }

@@ -59,6 +59,7 @@ impl World {
         let root = self.root().to_string_lossy().into_owned();
         let left: Vec<_> = mounts.lines().filter(|line| line.contains(&root)).collect();
         assert!(left.is_empty(), "mounts are left: {left:?}");
+        soon("no pause of ours is left", || pauses_that_see(&root).is_empty());
         let groups = directories_called(&self.node.settings().cgroup, Path::new("/sys/fs/cgroup"), 3);
         assert!(groups.is_empty(), "cgroups are left: {groups:?}");
     }
@@ -232,6 +233,18 @@ impl Traces {
             soon(&format!("namespace {} is left", namespace.display()), || !is_used(namespace));
         }
     }
+}
+
+/// The processes called pause whose root lies below a directory, wherever they are.
+fn pauses_that_see(root: &str) -> Vec<String> {
+    let is_called_pause =
+        |pid: &String| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "pause\n");
+    let sees = |pid: &String| {
+        fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|mounts| mounts.contains(root))
+    };
+    let pids =
+        fs::read_dir("/proc").expect("read").filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    pids.filter(|pid| pid.parse::<u32>().is_ok()).filter(is_called_pause).filter(sees).collect()
 }
 
 /// Whether a thread of any process is in a namespace.
