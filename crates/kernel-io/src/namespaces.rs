@@ -5,7 +5,7 @@ mod user;
 
 pub use pinned::{Identity, NamespaceFiles};
 pub use user::IdRange;
-pub(crate) use user::become_root;
+pub(crate) use user::{become_root, unshare_in_child};
 
 use std::fmt;
 use std::fs::File;

@@ -123,7 +123,7 @@ pub(crate) fn become_root() -> Result<(), Errno> {
     set_thread_res_uid(Uid::ROOT, Uid::ROOT, Uid::ROOT)
 }
 
-fn unshare_in_child(flags: UnshareFlags) -> Result<(), Errno> {
+pub(crate) fn unshare_in_child(flags: UnshareFlags) -> Result<(), Errno> {
     match unshare_flags(flags) {
         Err(NamespaceError::Create(source)) => {
             Err(source.raw_os_error().map_or(Errno::INVAL, Errno::from_raw_os_error))

@@ -10,7 +10,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Pid;
 use rustix::thread::{UnshareFlags, move_into_link_name_space};
 
-use crate::namespaces::{Namespace, NamespaceError, Namespaces, become_root, unshare_flags};
+use crate::namespaces::{Namespace, Namespaces, become_root, unshare_in_child};
 
 /// What the child does.
 #[derive(Debug)]
@@ -43,12 +43,7 @@ impl InnerUser {
                 become_root()?;
             }
         }
-        if !self.new.is_empty() {
-            match unshare_flags(self.new) {
-                Err(NamespaceError::Create(source)) => return Err(source),
-                Ok(()) | Err(_) => {}
-            }
-        }
+        unshare_in_child(self.new)?;
         self.second_child.as_ref().map_or(Ok(()), become_second_child)
     }
 }
