@@ -26,7 +26,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("nftables", "nft: whether it lists and reloads what the nftables mode writes"),
     ("openssl", "the key that the API server of the cluster tests signs tokens with"),
     ("procps", "ps: what the demo shows of a pod"),
-    ("runc", "runs fairlead from its image in the cluster tests"),
+    ("runc", "runs fairlead from its image in the cluster tests, and containerd's pods"),
     ("strace", "pause's system calls, and how it takes their failures"),
     ("tini", "likewise"),
     ("user-mode-linux", "linux.uml: a second kernel that has IPVS"),

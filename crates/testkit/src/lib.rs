@@ -3,8 +3,11 @@
 //! A scenario is a folder below `scenarios/`; its README says what is in it. [`Scenario`] reads it, [`replayed`]
 //! goes through its steps, [`rendered`] says them in a mode's words, [`golden`] compares what comes out with
 //! what was blessed, and [`packet_checks`] compares what becomes of packets with what should.
-//! The [`lab`] sends them. [`images`] are made by hand, honest and hostile ones.
+//! The [`lab`] sends them. [`images`] are made by hand, honest and hostile ones; [`containerd`] runs them as a node of a
+//! cluster would, asked through [`cri`].
 
+pub mod containerd;
+pub mod cri;
 pub mod debian;
 pub mod golden;
 pub mod images;
