@@ -18,7 +18,8 @@ const PEERS: [(&str, &str); 3] = [
 const PACKAGES: &[(&str, &str)] = &[
     ("busybox-static", "busybox: the programs in the images that tests make"),
     ("catatonit", "whose manners init has by that name"),
-    ("dumb-init", "likewise"),
+    ("containernetworking-plugins", "bridge, host-local, portmap: networks of pods by CNI plugins"),
+    ("dumb-init", "whose manners init has by that name"),
     ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
     ("iproute2", "ip: the lab's namespaces and links"),
     ("iptables", "iptables-restore: the iptables mode on the real kernel"),
