@@ -3,6 +3,7 @@
 mod cluster;
 mod iptables;
 mod nftables;
+mod pods;
 mod round;
 
 use std::ffi::OsStr;
@@ -22,6 +23,8 @@ pub(crate) enum Bench {
     Iptables,
     /// The nftables mode, against the time that the kernel itself takes
     Nftables,
+    /// What holds a pod, beside what else does
+    Pods,
     /// The relay of the userspace mode, beside haproxy and nginx
     Userspace,
 }
@@ -41,6 +44,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     let name = match bench {
         Bench::Iptables => "iptables",
         Bench::Nftables => "nftables",
+        Bench::Pods => return pods(),
         Bench::Userspace => return userspace(),
     };
     debian::install_missing()?;
@@ -55,12 +59,22 @@ pub(crate) fn inside(inside: &Inside) -> Result<()> {
     match inside.bench {
         Bench::Iptables => iptables::measure(&inside.folder, &mut figures)?,
         Bench::Nftables => nftables::measure(&inside.folder, &mut figures)?,
+        Bench::Pods => bail!("what holds pods needs no namespaces to be measured"),
         Bench::Userspace => bail!("the userspace mode is measured by a program of its own"),
     }
     figures.skip(
         "kube-proxy 1.36 as a peer",
         "it takes its Services from an API server only, and ours is fed by --manifests here",
     );
+    figures.print_table().map(drop)
+}
+
+/// What needs no network: it is as large here as anywhere.
+fn pods() -> Result<()> {
+    debian::install_missing()?;
+    let mut figures = Figures::default();
+    figures.remark(machine()?);
+    pods::measure(&mut figures)?;
     figures.print_table().map(drop)
 }
 
