@@ -368,10 +368,10 @@ impl ConnectionStates {
 }
 
 impl Probability {
-    /// One in so many, rounded as kube-proxy's text with ten decimals is.
-    pub fn one_in(number: usize) -> Self {
+    /// So many of all, rounded as kube-proxy's text with ten decimals is.
+    pub fn of(some: usize, all: usize) -> Self {
         #[expect(clippy::cast_precision_loss, reason = "no pool has 2^52 endpoints")]
-        let text = format!("{:0.10}", 1.0 / number as f64);
+        let text = format!("{:0.10}", some as f64 / all as f64);
         Self::from_text(&text).unwrap_or(Self(0))
     }
 

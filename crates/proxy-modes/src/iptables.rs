@@ -13,7 +13,7 @@ use kernel_state::xtables::{
 };
 use service_plan::{
     Address, Endpoint, EndpointComments, Entrance, Family, LocalPods, LocalhostNodePorts, Masquerade,
-    NodePlan, NodePort, NodePortAddresses, PoolName, ServicePlan, Source, Verdict,
+    NodePlan, NodePort, NodePortAddresses, PoolName, ServicePlan, Source, Verdict, chances,
 };
 
 use crate::Mode;
@@ -243,9 +243,8 @@ impl<'a> Rendering<'a> {
                 chain,
             ))
         });
-        let picked = pool.iter().enumerate().map(|(position, endpoint)| {
-            let left = pool.len() - position;
-            let chance = (left > 1).then(|| Match::Probability(Probability::one_in(left)));
+        let picked = pool.iter().zip(chances(pool)).map(|(endpoint, chance)| {
+            let chance = chance.map(|(some, all)| Match::Probability(Probability::of(some, all)));
             Rule::jump(self.arrow(endpoint).into_iter().chain(chance), self.endpoint_chain_name(endpoint))
         });
         let rules: Rules = first.chain(remembered).chain(picked).collect();

@@ -127,10 +127,11 @@ impl<'a> Rendering<'a> {
             self.add_address(set, at);
         }
         let server = Server { protocol: self.protocol, at };
-        let service = ipvs::Value::Server(self.service());
+        let service = ipvs::Value::Server(self.service(pool));
         self.servers.put(ipvs::Key::Server(server), service);
         for endpoint in pool.into_iter().flat_map(|name| self.plan.pool(name)) {
-            let destination = Destination { weight: 1, forwarding: Forwarding::Masquerade };
+            let weight = endpoint.weight.get().into();
+            let destination = Destination { weight, forwarding: Forwarding::Masquerade };
             let key = ipvs::Key::Destination(server, endpoint.at);
             self.servers.put(key, ipvs::Value::Destination(destination));
         }
@@ -156,8 +157,22 @@ impl<'a> Rendering<'a> {
         }
     }
 
-    fn service(&self) -> Service {
-        let scheduler = self.mode.scheduler;
+    /// The one that the Service names, else the proxy's; one that knows no weights makes way for its twin that does.
+    fn scheduler(&self, pool: Option<PoolName>) -> Scheduler {
+        let named = self.plan.scheduler.as_deref().and_then(Scheduler::new);
+        let mut weights =
+            pool.into_iter().flat_map(|name| self.plan.pool(name)).map(|endpoint| endpoint.weight);
+        let first = weights.next();
+        let differ = weights.any(|weight| Some(weight) != first);
+        match (named, self.mode.scheduler.as_str()) {
+            (None, "rr") if differ => Scheduler::new("wrr").unwrap_or(self.mode.scheduler),
+            (None, "lc") if differ => Scheduler::new("wlc").unwrap_or(self.mode.scheduler),
+            (named, _) => named.unwrap_or(self.mode.scheduler),
+        }
+    }
+
+    fn service(&self, pool: Option<PoolName>) -> Service {
+        let scheduler = self.scheduler(pool);
         // A real server of weight 0 drains: its clients are to find another one, not to be refused.
         let flags = match scheduler.as_str() {
             "mh" => SchedulerFlags::FALLBACK.or(SchedulerFlags::PORT),

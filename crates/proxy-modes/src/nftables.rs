@@ -10,7 +10,7 @@ use kernel_state::nft::{
     self, Data, Field, Key, Name, Nft, NftState, Protocol, Rule, Statement, Tuple, Value, Verdict,
 };
 use service_plan::{
-    Address, Entrance, Family, Locality, Masquerade, NodePlan, PoolName, ServicePlan, Source,
+    Address, Entrance, Family, Locality, Masquerade, NodePlan, PoolName, ServicePlan, Source, equal_shares,
 };
 
 use crate::Mode;
@@ -151,12 +151,12 @@ impl Rendering<'_> {
                 continue;
             }
             let map = endpoint_map(gate, pool);
-            for (slot, endpoint) in (0..).zip(self.plan.pool(pool)) {
+            for (slot, endpoint) in (0..).zip(equal_shares(self.plan.pool(pool))) {
                 let tuple = match gate {
                     Gate::Socket(ip, port) => Tuple::SocketSlot(ip, self.protocol, port, slot),
                     Gate::NodePort(port) => Tuple::PortSlot(self.protocol, port, slot),
                 };
-                self.put(map, tuple, Value::endpoint(endpoint.at));
+                self.put(map, tuple, Value::endpoint(endpoint));
             }
         }
     }
@@ -200,7 +200,7 @@ impl Rendering<'_> {
         let word = layout::pool_word(pool);
         match self.plan.affinity {
             Some(_) => word.to_owned(),
-            None => format!("{word}-{}", self.plan.pool(pool).len()),
+            None => format!("{word}-{}", equal_shares(self.plan.pool(pool)).len()),
         }
     }
 
@@ -209,7 +209,7 @@ impl Rendering<'_> {
         if self.plan.affinity.is_some() {
             return layout::affinity_chain(layout::pool_word(pool), &self.plan.name);
         }
-        let size = u32::try_from(self.plan.pool(pool).len()).unwrap_or(u32::MAX);
+        let size = u32::try_from(equal_shares(self.plan.pool(pool)).len()).unwrap_or(u32::MAX);
         let (name, fields): (String, &[Field]) = match gate {
             Gate::Socket(..) => (
                 format!("{}-{size}", layout::pool_word(pool)),

@@ -1,5 +1,6 @@
 //! `--proxy-mode auto`: the best mode that this kernel can do, found out by doing it where nobody sees it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -108,11 +109,15 @@ fn sample(family: Family) -> Plan {
         external_policy: Policy::Local,
         internal_policy: Policy::Cluster,
         health_check_node_port: None,
+        weights: BTreeMap::new(),
+        scheduler: None,
     };
     let endpoint = |address: &str, node: &str| SliceEndpoint {
         address: ip(address),
         health: Health::Ready,
         node: Some(node.into()),
+        zone: None,
+        weight: None,
         hints: None,
     };
     let slice = EndpointSlice {

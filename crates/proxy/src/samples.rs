@@ -1,5 +1,6 @@
 //! Small facts to test with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use service_plan::{
@@ -46,6 +47,8 @@ pub(crate) fn service(name: &str, cluster_ip: &str) -> FactChange {
         external_policy: Policy::Cluster,
         internal_policy: Policy::Cluster,
         health_check_node_port: None,
+        weights: BTreeMap::new(),
+        scheduler: None,
     };
     FactChange::Service(ServiceName::new("ns", name), Some(Arc::new(service)))
 }

@@ -148,7 +148,8 @@ impl Context<'_> {
         };
         let addresses = self.owned(&name, self.addresses(port), taken, problems);
         let slices = self.facts.slices.get(self.name).into_iter().flatten().map(|(_, slice)| &**slice);
-        let candidates = candidates(slices, &name, self.node.family, &self.facts.node);
+        let weights = &self.service.weights;
+        let candidates = candidates(slices, &name, self.node.family, &self.facts.node, weights);
         let selection = select(&candidates, self.uses(port), &self.facts.node);
         let serving = match port.protocol {
             Protocol::Udp => serving(&candidates),
@@ -163,6 +164,7 @@ impl Context<'_> {
             cluster: selection.cluster,
             local: selection.local,
             affinity: self.service.affinity,
+            scheduler: self.service.scheduler.clone(),
             entrances,
             named_on_node: self.named_on_node(port),
             serving,

@@ -5,9 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use crate::facts::{EndpointSlice, Health, Node, SliceEndpoint};
-use crate::names::{Family, ServicePortName};
+use crate::names::{Family, ServicePortName, Weight};
 use crate::plan::{Endpoint, Locality, Pool};
 
 /// The pools that a service port's entrances ask for.
@@ -42,6 +43,7 @@ pub(crate) struct Candidate<'a> {
     at: SocketAddr,
     endpoint: &'a SliceEndpoint,
     locality: Locality,
+    weight: Weight,
 }
 
 impl Candidate<'_> {
@@ -56,6 +58,7 @@ pub(crate) fn candidates<'a>(
     name: &ServicePortName,
     family: Family,
     node: &Node,
+    weights: &BTreeMap<Arc<str>, Weight>,
 ) -> Vec<Candidate<'a>> {
     let mut merged: BTreeMap<SocketAddr, &SliceEndpoint> = BTreeMap::new();
     for slice in slices.filter(|slice| slice.family == family) {
@@ -73,7 +76,12 @@ pub(crate) fn candidates<'a>(
     }
     let mut candidates: Vec<_> = merged
         .into_iter()
-        .map(|(at, endpoint)| Candidate { at, endpoint, locality: locality(endpoint, node) })
+        .map(|(at, endpoint)| Candidate {
+            at,
+            endpoint,
+            locality: locality(endpoint, node),
+            weight: weight(endpoint, weights),
+        })
         .collect();
     candidates.sort_by_cached_key(|candidate| candidate.at.to_string());
     candidates
@@ -119,11 +127,32 @@ fn first_serving(candidates: &[Candidate<'_>], admitted: impl Fn(&Candidate<'_>)
         candidates
             .iter()
             .filter(|candidate| candidate.endpoint.health == health && admitted(candidate))
-            .map(|candidate| Endpoint { at: candidate.at, locality: candidate.locality })
+            .map(|candidate| Endpoint {
+                at: candidate.at,
+                locality: candidate.locality,
+                weight: candidate.weight,
+            })
             .collect()
     };
     let ready = with_health(Health::Ready);
-    if ready.is_empty() { with_health(Health::Terminating) } else { ready }
+    weighted(if ready.is_empty() { with_health(Health::Terminating) } else { ready })
+}
+
+/// Without those of weight 0. Where all have that, they are alike: a weight never takes the last endpoint away.
+fn weighted(mut pool: Pool) -> Pool {
+    if pool.iter().all(|endpoint| endpoint.weight == Weight::ZERO) {
+        for endpoint in &mut pool {
+            endpoint.weight = Weight::ONE;
+        }
+    }
+    pool.retain(|endpoint| endpoint.weight != Weight::ZERO);
+    pool
+}
+
+/// What its slice says counts before what the Service says of its node, and that before what it says of its zone.
+fn weight(endpoint: &SliceEndpoint, weights: &BTreeMap<Arc<str>, Weight>) -> Weight {
+    let named = |name: &Option<Arc<str>>| name.as_ref().and_then(|name| weights.get(name)).copied();
+    endpoint.weight.or_else(|| named(&endpoint.node)).or_else(|| named(&endpoint.zone)).unwrap_or(Weight::ONE)
 }
 
 fn locality(endpoint: &SliceEndpoint, node: &Node) -> Locality {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::claims::Claims;
-use crate::names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, SliceName};
+use crate::names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, SliceName, Weight};
 use crate::plan::EndpointComments;
 
 /// One thing that became known. The first hop of the line.
@@ -67,6 +67,10 @@ pub struct Service {
     pub internal_policy: Policy,
     /// spec.healthCheckNodePort
     pub health_check_node_port: Option<NodePort>,
+    /// Annotation `fairlead.dev/weights`: of endpoints, by the name of their node or zone.
+    pub weights: BTreeMap<Arc<str>, Weight>,
+    /// Annotation `fairlead.dev/ipvs-scheduler`
+    pub scheduler: Option<Arc<str>>,
 }
 
 /// spec.type of a Service.
@@ -137,6 +141,10 @@ pub struct SliceEndpoint {
     pub health: Health,
     /// nodeName
     pub node: Option<Arc<str>>,
+    /// zone
+    pub zone: Option<Arc<str>>,
+    /// Annotation `fairlead.dev/weights` of its slice
+    pub weight: Option<Weight>,
     /// hints
     pub hints: Option<Box<Hints>>,
 }

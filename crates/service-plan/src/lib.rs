@@ -17,6 +17,7 @@ mod plan;
 mod print;
 #[cfg(test)]
 mod samples;
+mod shares;
 mod stale_flows;
 
 pub use decide::plan;
@@ -25,9 +26,12 @@ pub use facts::{
     Node, NodePortSetting, Policy, Service, ServiceKind, ServicePort, Settings, SliceEndpoint, SlicePort,
     Touched,
 };
-pub use names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, ServicePortName, SliceName};
+pub use names::{
+    Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, ServicePortName, SliceName, Weight,
+};
 pub use plan::{
     Address, Endpoint, EndpointComments, Entrance, HealthCheck, LocalPods, Locality, Masquerade, NodePlan,
     NodePortAddresses, Plan, Pool, PoolName, Problem, ServicePlan, Source, Verdict,
 };
+pub use shares::{chances, equal_shares};
 pub use stale_flows::{Flows, SentOn, StaleFlows, stale_flows};

@@ -56,6 +56,10 @@ pub struct Mark(pub u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Seconds(pub u32);
 
+/// An endpoint's share of new connections, beside those of its pool: 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Weight(u8);
+
 /// Namespace and name of a Service.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServiceName {
@@ -106,6 +110,23 @@ impl NodePort {
     /// The number.
     pub fn get(self) -> u16 {
         self.0.get()
+    }
+}
+
+impl Weight {
+    /// No new connection.
+    pub const ZERO: Self = Self(0);
+    /// What nobody states.
+    pub const ONE: Self = Self(1);
+
+    /// A weight, if it is not too large.
+    pub fn new(number: u8) -> Option<Self> {
+        (number <= 100).then_some(Self(number))
+    }
+
+    /// As a number.
+    pub fn get(self) -> u8 {
+        self.0
     }
 }
 

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use crate::claims::Claim;
 use crate::facts::{LocalhostNodePorts, MasqueradeAll};
-use crate::names::{Family, Mark, NodePort, Port, Seconds, ServiceName, ServicePortName};
+use crate::names::{Family, Mark, NodePort, Port, Seconds, ServiceName, ServicePortName, Weight};
 
 /// What follows from the facts for one IP family, as far as they were touched.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +82,8 @@ pub struct ServicePlan {
     pub local: Pool,
     /// How long a client keeps its endpoint.
     pub affinity: Option<Seconds>,
+    /// Who chooses the endpoint in the modes that leave it to somebody, if the Service says so.
+    pub scheduler: Option<Arc<str>>,
     /// The addresses at which it can be reached.
     pub entrances: Vec<Entrance>,
     /// The node's addresses on which some Service names this port as its own, so that it is no node port there.
@@ -102,6 +104,8 @@ pub struct Endpoint {
     pub at: SocketAddr,
     /// Whether it runs on this node.
     pub locality: Locality,
+    /// Its share of new connections; never 0.
+    pub weight: Weight,
 }
 
 /// Where an endpoint runs.

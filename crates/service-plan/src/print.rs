@@ -5,6 +5,7 @@ use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
 use crate::facts::{LocalhostNodePorts, MasqueradeAll};
+use crate::names::Weight;
 use crate::plan::{
     Address, Endpoint, EndpointComments, Entrance, LocalPods, Locality, Masquerade, NodePlan,
     NodePortAddresses, Plan, Pool, PoolName, ServicePlan, Source, Verdict,
@@ -76,6 +77,9 @@ impl Display for ServicePlan {
         if let Some(seconds) = self.affinity {
             writeln!(out, "  affinity {} s", seconds.0)?;
         }
+        if let Some(scheduler) = &self.scheduler {
+            writeln!(out, "  scheduler {scheduler}")?;
+        }
         for entrance in &self.entrances {
             entrance.fmt(out)?;
         }
@@ -134,9 +138,10 @@ impl Display for Address {
 impl Display for Endpoint {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         match self.locality {
-            Locality::Local => write!(out, "{} local", self.at),
-            Locality::Remote => self.at.fmt(out),
+            Locality::Local => write!(out, "{} local", self.at)?,
+            Locality::Remote => self.at.fmt(out)?,
         }
+        if self.weight == Weight::ONE { Ok(()) } else { write!(out, " weight {}", self.weight.get()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Small facts to test with, written as short texts.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -67,6 +68,8 @@ pub(crate) fn service(age: i64, cluster_ips: &str) -> Service {
         external_policy: Policy::Cluster,
         internal_policy: Policy::Cluster,
         health_check_node_port: None,
+        weights: BTreeMap::new(),
+        scheduler: None,
     }
 }
 
@@ -98,7 +101,8 @@ pub(crate) fn slice(owner: &str, endpoints: &[&str]) -> EndpointSlice {
 pub(crate) fn endpoint(text: &str) -> SliceEndpoint {
     let mut words = text.split_whitespace();
     let address = ip(words.next().expect("an address comes first"));
-    let mut endpoint = SliceEndpoint { address, health: Health::Ready, node: None, hints: None };
+    let mut endpoint =
+        SliceEndpoint { address, health: Health::Ready, node: None, zone: None, weight: None, hints: None };
     let mut hints = Hints::default();
     for word in words {
         match word.split_once(':') {

@@ -4,6 +4,8 @@
 //! first. A field that upstream drops with a log line is dropped with a remark; any other wrong field refuses
 //! the object.
 
+mod annotations;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -70,6 +72,8 @@ pub(crate) fn service(wire: &wire::Service, findings: &mut Findings) -> Option<A
         health_check_node_port: findings
             .check(format_args!("spec.healthCheckNodePort"), node_port(spec.health_check_node_port))
             .flatten(),
+        weights: annotations::weights_by_name(&wire.metadata.annotations, findings),
+        scheduler: annotations::scheduler(&wire.metadata.annotations, findings),
     };
     findings.unless_refused(Answer::Ours(service))
 }
@@ -101,7 +105,11 @@ pub(crate) fn endpoint_slice(
         service: ServiceName::new(namespace, owner),
         family,
         ports: slice_ports(&wire.ports, findings),
-        endpoints: slice_endpoints(&wire.endpoints, family, findings),
+        endpoints: annotations::weighted(
+            slice_endpoints(&wire.endpoints, family, findings),
+            &wire.metadata.annotations,
+            findings,
+        ),
     };
     findings.unless_refused(Answer::Ours(slice))
 }
@@ -311,14 +319,24 @@ fn slice_endpoints(
             family.has(&ip).then_some(ip).ok_or_else(|| format!("{ip} is not an {family} address"))
         });
         let address = findings.check(format_args!("endpoints[{index}].addresses[0]"), address);
-        endpoints.extend(address.map(|address| SliceEndpoint {
+        let Some(address) = address else { continue };
+        endpoints.push(SliceEndpoint {
             address,
             health: health(&wire.conditions),
             node: non_empty(wire.node_name.as_deref()).map(Arc::from),
+            zone: zone(wire.zone.as_deref(), endpoints.last()),
+            weight: None,
             hints: hints(&wire.hints),
-        }));
+        });
     }
     endpoints
+}
+
+/// A slice names few zones, one after another: they share the text.
+fn zone(name: Option<&str>, before: Option<&SliceEndpoint>) -> Option<Arc<str>> {
+    let name = non_empty(name)?;
+    let known = before.and_then(|endpoint| endpoint.zone.as_ref()).filter(|known| ***known == *name);
+    Some(known.map_or_else(|| name.into(), Arc::clone))
 }
 
 /// What nobody said: ready yes, serving yes, terminating no.

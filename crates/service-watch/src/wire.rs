@@ -60,7 +60,7 @@ pub(crate) enum Line<W> {
     Added(W),
     Modified(W),
     Deleted(W),
-    Bookmark(Bookmark),
+    Bookmark(Box<Bookmark>),
     Error(Status),
 }
 
@@ -136,6 +136,12 @@ pub(crate) struct Annotations {
     /// On a slice: when the pods or the Service changed for whose sake it did.
     #[serde(rename = "endpoints.kubernetes.io/last-change-trigger-time")]
     pub(crate) last_change_trigger_time: Option<String>,
+    /// On an `EndpointSlice` or a Service: shares of new connections, as JSON.
+    #[serde(rename = "fairlead.dev/weights")]
+    pub(crate) weights: Option<String>,
+    /// On a Service: who chooses the endpoint in the ipvs mode.
+    #[serde(rename = "fairlead.dev/ipvs-scheduler")]
+    pub(crate) scheduler: Option<String>,
 }
 
 /// A label that counts by being there, whatever its value.
@@ -230,6 +236,7 @@ pub(crate) struct SliceEndpoint {
     #[serde(deserialize_with = "nullable")]
     pub(crate) conditions: Conditions,
     pub(crate) node_name: Option<String>,
+    pub(crate) zone: Option<String>,
     #[serde(deserialize_with = "nullable")]
     pub(crate) hints: Hints,
 }

@@ -16,7 +16,7 @@ use packet_trace::{Host, Outcome, Packet, Puzzle};
 use proxy_modes::IpvsObjects;
 use service_plan::Family;
 
-use crate::{Expectation, Rendered, Replayed, Scenario, of_mode, relayed};
+use crate::{Expectation, Heavier, Rendered, Replayed, Scenario, of_mode, relayed};
 
 /// Whether the plans say of each packet what the scenario says.
 pub fn by_plan(scenario: &Scenario, steps: &[Replayed]) -> Result<(), String> {
@@ -33,7 +33,7 @@ pub fn by_plan(scenario: &Scenario, steps: &[Replayed]) -> Result<(), String> {
     wrong.told()
 }
 
-/// Whether iptables rules do with each packet what the scenario says, and whether their chances are even.
+/// Whether iptables rules do with each packet what the scenario says, and whether their chances are as it says.
 pub fn by_xtables(scenario: &Scenario, rendered: &[Vec<Rendered<Xtables>>]) -> Result<(), String> {
     by_state(scenario, "iptables", rendered, |state, host, packet| {
         let reader = RuleReader::new(state, host);
@@ -41,7 +41,7 @@ pub fn by_xtables(scenario: &Scenario, rendered: &[Vec<Rendered<Xtables>>]) -> R
     })
 }
 
-/// Whether an nftables table does with each packet what the scenario says, and whether its chances are even.
+/// Whether an nftables table does with each packet what the scenario says, and whether its chances are as it says.
 pub fn by_nft(scenario: &Scenario, rendered: &[Vec<Rendered<Nft>>]) -> Result<(), String> {
     by_state(scenario, "nftables", rendered, |state, host, packet| {
         let reader = TableReader::new(state, host);
@@ -73,7 +73,7 @@ fn by_state<O: Objects>(
             let Some(rendered) = families.iter().find(|each| each.family == family) else { continue };
             let (outcome, shares) = read(&rendered.state, &host, &expectation.packet);
             wrong.compare(&step.stem, expectation, outcome);
-            if let Err(message) = shares.map_or(Ok(()), |shares| even(&shares)) {
+            if let Err(message) = shares.map_or(Ok(()), |shares| fair(&shares, &expectation.heavier)) {
                 wrong.note(&step.stem, expectation, &message);
             }
         }
@@ -98,14 +98,17 @@ pub fn by_listeners(
     })
 }
 
-/// Each endpoint gets the same share of new clients, within what ten decimals can say.
-fn even(shares: &BTreeMap<SocketAddr, f64>) -> Result<(), String> {
-    #[expect(clippy::cast_precision_loss, reason = "no pool has 2^52 endpoints")]
-    let fair = 1.0 / shares.len() as f64;
-    match shares.iter().find(|(_, share)| (*share - fair).abs() > 1e-6) {
-        Some((endpoint, share)) => Err(format!("{endpoint} gets {share} instead of {fair}")),
-        None => Ok(()),
+/// Each endpoint gets its share of new clients, within what ten decimals can say.
+fn fair(shares: &BTreeMap<SocketAddr, f64>, heavier: &Heavier) -> Result<(), String> {
+    let weight = |endpoint: &SocketAddr| f64::from(heavier.get(endpoint).copied().unwrap_or(1));
+    let all: f64 = shares.keys().map(weight).sum();
+    for (endpoint, share) in shares {
+        let fair = weight(endpoint) / all;
+        if (share - fair).abs() > 1e-6 {
+            return Err(format!("{endpoint} gets {share} instead of {fair}"));
+        }
     }
+    Ok(())
 }
 
 /// What is not as the scenario says, by file and line.

@@ -20,7 +20,12 @@ pub struct Expectation {
     pub packet: Packet,
     /// What becomes of it.
     pub outcome: Outcome,
+    /// The endpoints that get more than one share of new clients.
+    pub heavier: Heavier,
 }
+
+/// How many shares an endpoint gets beside those that have one.
+pub type Heavier = BTreeMap<SocketAddr, u32>;
 
 /// A line that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -42,12 +47,13 @@ pub fn parse_packets(text: &str, stage: &Stage) -> Result<Vec<Expectation>, Pack
         if line.is_empty() {
             continue;
         }
-        let (mode, packet, outcome) = parse_line(line, stage).map_err(error)?;
+        let (line, heavier) = parse_shares(line).map_err(error)?;
+        let (mode, packet, outcome) = parse_line(&line, stage).map_err(error)?;
         let same = |known: &&Expectation| known.packet == packet && known.mode == mode;
         if let Some(known) = expectations.iter().find(same) {
             return Err(error(format!("the same packet stands in line {} already", known.line)));
         }
-        expectations.push(Expectation { line: line_number, mode, packet, outcome });
+        expectations.push(Expectation { line: line_number, mode, packet, outcome, heavier });
     }
     Ok(expectations)
 }
@@ -98,6 +104,25 @@ fn parse_line(line: &str, stage: &Stage) -> Result<Line, String> {
     let to: SocketAddr = to.parse().map_err(|_| format!("not an address and port: {to:?}"))?;
     let from = sender(who, address, Family::of(to.ip()), stage)?;
     Ok((mode, Packet { from, protocol, to }, parse_outcome(rest)?))
+}
+
+/// `10.0.0.1:80*2` is an endpoint with two shares. Answers the line without them.
+fn parse_shares(line: &str) -> Result<(String, Heavier), String> {
+    let mut heavier = Heavier::new();
+    let mut plain = String::new();
+    for word in line.split_inclusive(char::is_whitespace) {
+        let Some((endpoint, times)) = word.split_once('*') else {
+            plain.push_str(word);
+            continue;
+        };
+        let digits = times.bytes().take_while(u8::is_ascii_digit).count();
+        let (times, rest) = times.split_at(digits);
+        let at = endpoint.parse().map_err(|_| format!("not an address and port: {endpoint:?}"))?;
+        heavier.insert(at, times.parse().map_err(|_| format!("not a number of shares: {word:?}"))?);
+        plain.push_str(endpoint);
+        plain.push_str(rest);
+    }
+    Ok((plain, heavier))
 }
 
 /// The first word, and what follows it.

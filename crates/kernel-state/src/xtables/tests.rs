@@ -126,9 +126,9 @@ fn probabilities_are_those_of_kube_proxys_text() {
         (100_001, "0.0000099999", "0.00001000008"),
     ];
     for (number, written, saved) in rows {
-        assert_eq!(Some(Probability::one_in(number)), Probability::from_text(written));
-        assert_eq!(Probability::one_in(number).to_string(), saved);
-        assert_eq!(Some(Probability::one_in(number)), Probability::from_text(saved), "reads as it prints");
+        assert_eq!(Some(Probability::of(1, number)), Probability::from_text(written));
+        assert_eq!(Probability::of(1, number).to_string(), saved);
+        assert_eq!(Some(Probability::of(1, number)), Probability::from_text(saved), "reads as it prints");
     }
     assert_eq!(Probability::from_text("1.1"), None);
     assert_eq!(Probability::from_text("NaN"), None);

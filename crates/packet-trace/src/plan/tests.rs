@@ -50,7 +50,11 @@ fn forward(pool: PoolName, masquerade: Masquerade) -> Verdict {
 }
 
 fn service(entrances: Vec<Entrance>) -> ServicePlan {
-    let endpoint = |text: &str, locality| Endpoint { at: text.parse().expect("an address"), locality };
+    let endpoint = |text: &str, locality| Endpoint {
+        at: text.parse().expect("an address"),
+        locality,
+        weight: service_plan::Weight::ONE,
+    };
     let local = endpoint("10.180.0.1:80", Locality::Local);
     ServicePlan {
         name: ServicePortName {
@@ -61,6 +65,7 @@ fn service(entrances: Vec<Entrance>) -> ServicePlan {
         cluster: vec![local, endpoint("10.180.1.7:80", Locality::Remote)],
         local: vec![local],
         affinity: None,
+        scheduler: None,
         entrances,
         named_on_node: Vec::new(),
         serving: Vec::new(),

@@ -46,11 +46,20 @@ fn facts(endpoints: u16) -> Facts {
         external_policy: Policy::Local,
         internal_policy: Policy::Cluster,
         health_check_node_port: NodePort::new(32_000),
+        weights: std::collections::BTreeMap::new(),
+        scheduler: None,
     };
     let endpoint = |number: u16| {
         let [high, low] = number.to_be_bytes();
         let address = IpAddr::from([10, 1, high, low]);
-        SliceEndpoint { address, health: Health::Ready, node: Some("n1".into()), hints: None }
+        SliceEndpoint {
+            address,
+            health: Health::Ready,
+            node: Some("n1".into()),
+            zone: None,
+            weight: None,
+            hints: None,
+        }
     };
     let slice = EndpointSlice {
         service: ServiceName::new("ns", "web"),

@@ -41,7 +41,11 @@ fn cluster_ip(verdicts: &[(Source, Verdict)]) -> Entrance {
 }
 
 fn service(entrances: Vec<Entrance>) -> ServicePlan {
-    let endpoint = |text: &str, locality| Endpoint { at: text.parse().expect("a socket"), locality };
+    let endpoint = |text: &str, locality| Endpoint {
+        at: text.parse().expect("a socket"),
+        locality,
+        weight: service_plan::Weight::ONE,
+    };
     let local = endpoint("10.180.0.1:8080", Locality::Local);
     ServicePlan {
         name: ServicePortName {
@@ -52,6 +56,7 @@ fn service(entrances: Vec<Entrance>) -> ServicePlan {
         cluster: vec![local, endpoint("10.180.1.7:8080", Locality::Remote)],
         local: vec![local],
         affinity: None,
+        scheduler: None,
         entrances,
         named_on_node: Vec::new(),
         serving: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use kernel_state::nft::{Field, Key, Rule, Sense, SetSpec, Statement, Value};
-use service_plan::{PoolName, Seconds, Verdict};
+use service_plan::{PoolName, Seconds, Verdict, equal_shares};
 
 use super::{Rendering, layout};
 
@@ -14,10 +14,9 @@ pub(super) fn render(rendering: &mut Rendering<'_>, timeout: Seconds) {
         let forwards = |verdict: &Verdict| matches!(verdict, Verdict::Forward { pool, .. } if *pool == name);
         let mut verdicts = rendering.plan.entrances.iter().flat_map(|entrance| &entrance.verdicts);
         if verdicts.any(|(_, verdict)| forwards(verdict)) {
-            let pool: Vec<SocketAddr> =
-                rendering.plan.pool(name).iter().map(|endpoint| endpoint.at).collect();
-            pool_chain(rendering, name, &pool, timeout);
-            endpoints.extend(pool);
+            let shares = equal_shares(rendering.plan.pool(name));
+            pool_chain(rendering, name, &shares, timeout);
+            endpoints.extend(shares);
         }
     }
     for endpoint in endpoints {
@@ -27,20 +26,22 @@ pub(super) fn render(rendering: &mut Rendering<'_>, timeout: Seconds) {
     }
 }
 
-/// Whoever is remembered comes first; then one endpoint in n is picked, one in n - 1 of the rest, and so on.
-fn pool_chain(rendering: &mut Rendering<'_>, name: PoolName, pool: &[SocketAddr], timeout: Seconds) {
-    let Some(last) = pool.last() else { return };
+/// Whoever is remembered comes first; then one share in n is picked, one in n - 1 of the rest, and so on.
+fn pool_chain(rendering: &mut Rendering<'_>, name: PoolName, shares: &[SocketAddr], timeout: Seconds) {
+    let Some(last) = shares.last() else { return };
     let service = &rendering.plan.name;
     let dnat = |endpoint: &SocketAddr| {
         [Statement::Protocol(rendering.protocol), Statement::Dnat(endpoint.ip(), endpoint.port())]
     };
-    let remembered = pool.iter().map(|endpoint| {
+    let mut endpoints = shares.to_vec();
+    endpoints.dedup();
+    let remembered = endpoints.iter().map(|endpoint| {
         let set = layout::affinity_set(timeout, service, *endpoint);
         let known = Statement::In([Field::Source].into(), Sense::Is, set.clone());
         Rule::new([known, Statement::Remember(set)].into_iter().chain(dnat(endpoint)))
     });
-    let picked = pool.iter().enumerate().map(|(place, endpoint)| {
-        let left = u32::try_from(pool.len() - place).unwrap_or(u32::MAX);
+    let picked = shares.iter().enumerate().map(|(place, endpoint)| {
+        let left = u32::try_from(shares.len() - place).unwrap_or(u32::MAX);
         let chance = (left > 1).then_some(Statement::OnceIn(left));
         let set = layout::affinity_set(timeout, service, *endpoint);
         Rule::new(chance.into_iter().chain([Statement::Remember(set)]).chain(dnat(endpoint)))

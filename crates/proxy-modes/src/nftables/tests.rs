@@ -28,8 +28,11 @@ fn forward(pool: PoolName, masquerade: Masquerade) -> Verdict {
 
 /// A service with three endpoints, one of them here, and a node port with a Local policy.
 fn service(name: &str) -> ServicePlan {
-    let endpoint =
-        |(text, locality): (&str, Locality)| Endpoint { at: text.parse().expect("a socket"), locality };
+    let endpoint = |(text, locality): (&str, Locality)| Endpoint {
+        at: text.parse().expect("a socket"),
+        locality,
+        weight: service_plan::Weight::ONE,
+    };
     let here = ("10.0.0.1:80", Locality::Local);
     let pool = [here, ("10.0.1.1:80", Locality::Remote), ("10.0.2.1:80", Locality::Remote)];
     let (no, yes) = (Masquerade::No, Masquerade::Yes);
@@ -57,6 +60,7 @@ fn service(name: &str) -> ServicePlan {
         cluster: pool.map(endpoint).to_vec(),
         local: vec![endpoint(here)],
         affinity: None,
+        scheduler: None,
         entrances: vec![cluster_ip, node_port],
         named_on_node: Vec::new(),
         serving: Vec::new(),

@@ -115,6 +115,8 @@ fn pods(addresses: &[&str]) -> FactChange {
         address: address.parse().expect("an address"),
         health: Health::Ready,
         node: None,
+        zone: None,
+        weight: None,
         hints: None,
     };
     let slice = EndpointSlice {

@@ -193,6 +193,8 @@ fn endpoints(service: &str, addresses: &[&str]) -> FactChange {
         address: address.parse().expect("an address"),
         health: Health::Ready,
         node: None,
+        zone: None,
+        weight: None,
         hints: None,
     };
     let slice = EndpointSlice {

@@ -6,7 +6,7 @@ use crate::names::Protocol;
 use crate::samples::{http_of, node, port, slice};
 
 fn selected_on(node: &Node, slices: &[EndpointSlice], uses: Uses) -> String {
-    let candidates = candidates(slices.iter(), &http_of("web"), Family::V4, node);
+    let candidates = candidates(slices.iter(), &http_of("web"), Family::V4, node, &BTreeMap::new());
     let selection = select(&candidates, uses, node);
     let pool = |pool: &Pool| match pool.as_slice() {
         [] => "none".to_owned(),
@@ -250,7 +250,7 @@ fn other_ports_protocols_and_families_are_others_business() {
 #[test]
 fn ipv6_endpoints_stand_in_brackets_when_they_are_sorted() {
     let slices = [slice("web", &["fd00::2", "fd00::10"])];
-    let candidates = candidates(slices.iter(), &http_of("web"), Family::V6, &node());
+    let candidates = candidates(slices.iter(), &http_of("web"), Family::V6, &node(), &BTreeMap::new());
     let order: Vec<_> = candidates.iter().map(|candidate| candidate.at.to_string()).collect();
     assert_eq!(order, ["[fd00::10]:8080", "[fd00::2]:8080"]);
 }

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 /// What became of an object, in words: the answer, and `path: message` of everything found.
@@ -234,6 +236,8 @@ fn what_a_service_leaves_out_has_upstreams_defaults() {
             external_policy: Policy::Cluster,
             internal_policy: Policy::Cluster,
             health_check_node_port: None,
+            weights: BTreeMap::new(),
+            scheduler: None,
         }
     );
     let nulls = "type: null\nports: null\nexternalIPs: null\nsessionAffinity: ''\nsessionAffinityConfig: null
@@ -510,4 +514,31 @@ fn names_cannot_carry_anything_into_a_rule() {
     }
     assert!(name(&"a".repeat(253)).is_ok());
     assert!(name(&"a".repeat(254)).is_err());
+}
+
+#[test]
+fn weights_and_schedulers_that_are_wrong_are_passed_over_with_a_remark() {
+    let annotated = |name: &str, value: &str| {
+        service(&format!("/metadata: {{annotations: {{fairlead.dev/{name}: '{value}'}}}}"))
+    };
+    let weights = "metadata.annotations[fairlead.dev/weights]: ";
+    for (value, problem) in [
+        ("a, b", "is not a JSON object like {\"10.0.0.1\": 50}, and is passed over"),
+        (r#"{"a": 101}"#, r#""a": 101 is not between 0 and 100, and is passed over"#),
+        (r#"{"a": "1"}"#, r#""a": "1" is not between 0 and 100, and is passed over"#),
+        (r#"{"a": -1}"#, r#""a": -1 is not between 0 and 100, and is passed over"#),
+    ] {
+        let (answer, problems) = annotated("weights", value);
+        assert!(matches!(answer, Some(Answer::Ours(service)) if service.weights.is_empty()));
+        assert_eq!(problems, [format!("{weights}{problem}")]);
+    }
+    let (answer, problems) = annotated("ipvs-scheduler", "Round Robin");
+    assert!(matches!(answer, Some(Answer::Ours(service)) if service.scheduler.is_none()));
+    let told = r#""Round Robin" is not the name of a scheduler like wrr, and is passed over"#;
+    assert_eq!(problems, [format!("metadata.annotations[fairlead.dev/ipvs-scheduler]: {told}")]);
+    let (answer, problems) = annotated("weights", r#"{"node-1": 0, "zone-a": 100}"#);
+    assert_eq!(problems, [""; 0]);
+    let Some(Answer::Ours(service)) = answer else { panic!("it is served") };
+    let read: Vec<_> = service.weights.iter().map(|(name, weight)| (&**name, weight.get())).collect();
+    assert_eq!(read, [("node-1", 0), ("zone-a", 100)]);
 }
