@@ -9,12 +9,13 @@ use crate::cluster::{Cluster, SERVER, until};
 use crate::deployed;
 use crate::node::{Node, POD_PORT};
 use crate::refusals;
+use crate::telling;
 
 /// A name, and what happens.
 type Act = (&'static str, fn(&mut Cluster));
 
 /// In this order: the last ones take away what the first ones need.
-pub(crate) const ALL: [Act; 14] = [
+pub(crate) const ALL: [Act; 17] = [
     ("a_service_is_served_on_every_node", service_is_served_on_every_node),
     ("a_slice_that_scales_is_followed", slice_that_scales_is_followed),
     ("a_label_hands_a_service_to_another_proxy", label_hands_a_service_to_another_proxy),
@@ -25,6 +26,12 @@ pub(crate) const ALL: [Act; 14] = [
     ("the_manifests_of_deploy_make_a_proxy_on_a_node", deployed::from_nothing),
     ("another_image_in_kubeadms_daemonset_is_all_that_it_takes", deployed::another_image),
     ("the_account_of_its_pod_is_enough", deployed::by_its_account_alone),
+    ("health_is_told_and_follows_the_node", telling::health_is_told_and_follows_the_node),
+    ("a_health_check_port_tells_who_has_endpoints", telling::a_health_check_port_tells_who_has_endpoints),
+    (
+        "a_node_that_nobody_registered_is_unfit_and_tells_what_a_kube_proxy_would",
+        telling::a_node_that_nobody_registered_is_unfit,
+    ),
     ("a_burst_of_five_thousand_objects_is_served", burst_is_served),
     ("a_dead_api_server_is_outlived", dead_api_server_is_outlived),
     ("a_cut_connection_is_outlived", cut_connection_is_outlived),

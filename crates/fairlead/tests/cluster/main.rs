@@ -11,6 +11,9 @@ mod deployed;
 mod kubelet;
 mod node;
 mod refusals;
+mod telling;
+#[path = "../command_line/web.rs"]
+mod web;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -6,8 +6,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
+
+use crate::neighbour::Neighbour;
 use crate::stage::{Running, Stage, until};
-use crate::web::{Answer, Neighbour, get, get_with};
+use crate::web::{Answer, get, get_with};
 
 const HEALTHZ: u16 = 10256;
 const METRICS: u16 = 10249;
@@ -281,4 +284,54 @@ fn the_metrics_port_tells_of_the_process() {
     let answer = get_with(&stage.netns, at, "/statusz", accept).expect("an answer");
     assert!(answer.body.contains("\"kind\": \"Statusz\""), "{answer:?}");
     assert!(get(&stage.netns, SocketAddr::new(Ipv6Addr::LOCALHOST.into(), METRICS), "/metrics").is_err());
+}
+
+#[test]
+fn the_ports_are_where_the_flags_put_them() {
+    let stage = Stage::new();
+    let flags = [
+        "--healthz-bind-address=127.0.0.1:20256",
+        "--metrics-bind-address=[::1]:20249",
+        "--profiling",
+        "--nodeport-addresses=192.0.2.0/24,2001:db8::/64",
+        "--proxy-mode=nftables",
+    ];
+    let proxy = stage.start(stage.proxy_command(&flags));
+    proxy.until_log("served what=metrics at=[::1]:20249");
+    assert_eq!(page(&stage, 20256, "/livez").status, 200);
+    assert!(get(&stage.netns, SocketAddr::new(LOCALHOST, HEALTHZ), "/livez").is_err());
+    let ask = |path: &str| {
+        get(&stage.netns, SocketAddr::from((Ipv6Addr::LOCALHOST, 20249)), path).expect("an answer")
+    };
+    let refused = ask("/debug/pprof/");
+    assert_eq!((refused.status, refused.body.contains("perf(1)")), (501, true));
+    let configuration: Value = serde_json::from_str(&ask("/configz").body).expect("JSON");
+    let configuration = &configuration["kubeproxy.config.k8s.io"];
+    assert_eq!(configuration["kind"], "KubeProxyConfiguration");
+    assert_eq!(configuration["mode"], "nftables");
+    assert_eq!(configuration["metricsBindAddress"], "[::1]:20249");
+    let flagz = ask("/flagz").body;
+    for line in ["nodeport-addresses: [192.0.2.0/24,2001:db8::/64]", "profiling: true", "oom-score-adj: -999"]
+    {
+        assert!(flagz.lines().any(|other| other == line), "{line} in {flagz}");
+    }
+}
+
+#[test]
+fn without_a_health_port_the_checks_of_services_are_answered_all_the_same() {
+    let stage = Stage::new();
+    let neighbour = Neighbour::new(&stage);
+    stage.write("web.yaml", &web(31000));
+    let proxy = stage.start(stage.proxy_command(&["--healthz-port=0", "--hostname-override=node-1"]));
+    until_answers(&neighbour, &proxy, 31000, [Some(2), Some(1)]);
+    assert!(get(&stage.netns, SocketAddr::new(LOCALHOST, HEALTHZ), "/healthz").is_err());
+}
+
+#[test]
+fn an_address_that_must_be_free_and_is_not_ends_the_process() {
+    let stage = Stage::new();
+    let _listener = taken(&stage, SocketAddr::new(LOCALHOST, METRICS));
+    let ended = stage.proxy(&["--bind-address-hard-fail", "--proxy-mode=nftables"]);
+    assert_eq!(ended.status.code(), Some(1), "{ended:#?}");
+    ended.line_with(&["cannot serve metrics at 127.0.0.1:10249: Address already in use"]);
 }

@@ -6,6 +6,7 @@ mod crash;
 mod dry_run;
 mod flows;
 mod health;
+mod neighbour;
 mod nftables;
 mod process;
 mod serving;

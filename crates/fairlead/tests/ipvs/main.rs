@@ -9,6 +9,8 @@ mod rolling;
 #[expect(dead_code, reason = "the tests of the other modes need more of it")]
 mod stage;
 mod strangers;
+#[path = "../command_line/web.rs"]
+mod web;
 mod world;
 
 use std::process::ExitCode;

@@ -1,17 +1,19 @@
 //! What traffic policies and the addresses on `kube-ipvs0` let through.
 
 use std::io::ErrorKind;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 
 use crate::connections::Connection;
-use crate::stage::{Running, service};
+use crate::stage::{Running, endpoints, service, until};
+use crate::web::get;
 use crate::world::{ENDPOINTS, NODE, World};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("what_listens_on_the_node_is_not_reached_by_a_cluster_ip", node_services),
     ("a_local_policy_without_local_endpoint_drops_whoever_is_outside", local_policy),
     ("with_local_fallback_any_endpoint_serves_as_upstream", local_fallback),
+    ("health_checks_come_through_where_a_host_drops_what_it_does_not_know", health_checks),
 ];
 
 fn node_services() {
@@ -52,4 +54,42 @@ fn local_policy() {
 fn local_fallback() {
     let (world, _proxy) = with_local_policy(&["--ipvs-local-fallback"]);
     Connection::open(&world.outside, &format!("{NODE}:30001")).expect("any endpoint");
+}
+
+fn health_checks() {
+    let world = World::with_web(&ENDPOINTS[..2]);
+    let balanced = service("web", "10.96.0.10", "").replace(
+        "spec:",
+        "spec:\n  type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 31000",
+    );
+    world.stage.write("service.yaml", &balanced);
+    let proxy = world.proxy(&["--hostname-override", "node-1"]);
+    world.stage.tool("iptables", &["-P", "INPUT", "DROP"], "");
+    let at = |port| SocketAddr::from((NODE, port));
+    let told = || {
+        let answer = get(&world.outside, at(31000), "/").ok()?;
+        Some((answer.status, answer.header("X-Load-Balancing-Endpoint-Weight")?.to_owned()))
+    };
+    let until_told = |wanted: Option<(u16, &str)>| {
+        let wanted = wanted.map(|(status, weight)| (status, weight.to_owned()));
+        until(
+            &format!("{wanted:?} is told"),
+            || told() == wanted,
+            || format!("{:?}\n{}", told(), proxy.log()),
+        );
+    };
+    until_told(Some((503, "0")));
+    let here = endpoints("web", &ENDPOINTS[..2]).replace("\"]\n", "\"]\n    nodeName: node-1\n");
+    world.stage.write("endpoints.yaml", &here);
+    until_told(Some((200, "2")));
+    assert!(get(&world.outside, at(10256), "/livez").is_err(), "everything else is dropped");
+    let localhost = SocketAddr::from((Ipv4Addr::LOCALHOST, 10249));
+    world.stage.tool("iptables", &["-P", "INPUT", "ACCEPT"], "");
+    let metrics = get(&world.stage.netns, localhost, "/metrics").expect("an answer").body;
+    let sent = metrics.lines().find_map(|line| {
+        line.strip_prefix("fairlead_written_bytes_total{ip_family=\"IPv4\"} ")?.parse::<u64>().ok()
+    });
+    assert!(sent.is_some_and(|sent| sent > 1000), "sets, servers and rules were written: {metrics}");
+    world.stage.write("service.yaml", &service("web", "10.96.0.10", ""));
+    until_told(None);
 }
