@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use clap::builder::PossibleValuesParser;
 use clap::error::ErrorKind as UsageError;
 use clap::{Args, Command};
 use proxy::{
-    Access, Balancer, Configuration, Input, KubeProxyConfiguration, LocalFallback, Origin, OwnSettings,
-    PassedOver, ProxyError,
+    Access, Balancer, Configuration, FileNews, Input, KubeProxyConfiguration, LocalFallback, Origin,
+    OwnSettings, PassedOver, ProxyError, ProxyMode,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
-use crate::logging::{self, Format};
+use crate::logging::{self, Format, SetVerbosity};
 
 mod flags;
 mod given;
@@ -42,7 +42,7 @@ Examples:
     fairlead proxy --cleanup";
 
 /// Makes Services work on this node, as kube-proxy does.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[command(after_help = EXAMPLES, disable_version_flag = true)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct ProxyCommand {
@@ -115,8 +115,9 @@ impl ProxyCommand {
         if let Some(Asked::Print(text)) = &self.version {
             return Ok(writeln!(io::stdout(), "{text}")?);
         }
-        let (written, passed_over) = self.written()?;
-        logging::start(Format::of(&written.logging.format), written.logging.verbosity);
+        let text = self.config_text()?;
+        let (written, passed_over) = self.understood(&text)?;
+        let set_verbosity = logging::start(Format::of(&written.logging.format), written.logging.verbosity);
         self.tell_what_does_not_count(&passed_over);
         let configuration = written.checked(&self.own(), proxy::best_mode)?;
         if !configuration.unknown_gates.is_empty() {
@@ -145,25 +146,70 @@ impl ProxyCommand {
                 result => Ok(result?),
             };
         }
-        Ok(proxy::serve(&input, stop_signals()?)?)
+        let changes = self.follow_config(text, input.configuration.mode, set_verbosity)?;
+        Ok(proxy::serve(&input, stop_signals()?, changes)?)
+    }
+
+    /// What the configuration file says; nothing if there is none.
+    fn config_text(&self) -> anyhow::Result<String> {
+        let path = &self.config;
+        if path.is_empty() {
+            return Ok(String::new());
+        }
+        fs::read_to_string(path).with_context(|| format!("cannot read the configuration {path}"))
     }
 
     /// The configuration as the file has it, or else the flags; and what was passed over in the file.
-    fn written(&self) -> anyhow::Result<(KubeProxyConfiguration, Vec<PassedOver>)> {
+    fn understood(&self, text: &str) -> anyhow::Result<(KubeProxyConfiguration, Vec<PassedOver>)> {
         let (mut written, passed_over) = if self.config.is_empty() {
             (self.upstream.draft.configuration.clone(), Vec::new())
         } else {
-            let path = &self.config;
-            let text =
-                fs::read_to_string(path).with_context(|| format!("cannot read the configuration {path}"))?;
-            let (file, passed_over) = KubeProxyConfiguration::parse_file(&text)
-                .with_context(|| format!("cannot use the configuration {path}"))?;
+            let (file, passed_over) = KubeProxyConfiguration::parse_file(text)
+                .with_context(|| format!("cannot use the configuration {}", self.config))?;
             (self.upstream.beside(file), passed_over)
         };
         if !self.proxy_port_range.is_empty() {
             self.proxy_port_range.clone_into(&mut written.port_range);
         }
         Ok((written, passed_over))
+    }
+
+    /// The configurations that the file has after this one. One that cannot be used is told, and changes nothing.
+    fn follow_config(
+        &self,
+        text: String,
+        mode: ProxyMode,
+        set_verbosity: SetVerbosity,
+    ) -> anyhow::Result<mpsc::Receiver<Configuration>> {
+        let (sender, changes) = mpsc::channel();
+        if self.config.is_empty() {
+            return Ok(changes);
+        }
+        let path = Path::new(&self.config);
+        let mut news = FileNews::of(path, text)
+            .with_context(|| format!("cannot follow the configuration {}", self.config))?;
+        let command = self.clone();
+        let changed = move |text: &str| -> anyhow::Result<Configuration> {
+            let (written, passed_over) = command.understood(text)?;
+            command.tell_what_does_not_count(&passed_over);
+            let configuration = written.checked(&command.own(), || mode)?;
+            set_verbosity(configuration.written.logging.verbosity);
+            Ok(configuration)
+        };
+        let work = move || {
+            loop {
+                let text = match news.wait() {
+                    Ok(text) => text,
+                    Err(error) => return warn!(%error, "the configuration file is no longer followed"),
+                };
+                let configuration = changed(&text).map_err(|error| tell_that_the_old_one_counts(&error));
+                if configuration.is_ok_and(|configuration| sender.send(configuration).is_err()) {
+                    return;
+                }
+            }
+        };
+        thread::Builder::new().name("configuration".to_owned()).spawn(work)?;
+        Ok(changes)
     }
 
     fn tell_what_does_not_count(&self, passed_over: &[PassedOver]) {
@@ -222,6 +268,13 @@ impl ProxyCommand {
                 LocalFallback::Drop
             },
         }
+    }
+}
+
+/// Why a changed configuration file cannot be used.
+fn tell_that_the_old_one_counts(error: &anyhow::Error) {
+    for reason in crate::lines(error) {
+        error!(reason, "the configuration file has changed and cannot be used; what it said before counts");
     }
 }
 

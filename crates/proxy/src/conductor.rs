@@ -65,6 +65,9 @@ pub enum ProxyError {
     /// An address at which it is to answer is taken.
     #[error(transparent)]
     Serve(#[from] StartError),
+    /// The configuration says what this process cannot become.
+    #[error("the configuration file has changed {0}, which only a new process can take over")]
+    Outdated(String),
     /// A thread could not be started, or nothing could be printed.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -106,8 +109,8 @@ pub fn clean_up(configuration: &Configuration) -> Result<(), ProxyError> {
     write_all(modes::cleaners_of_all(&configuration.ipvs)?)
 }
 
-/// Keeps the kernel at the plan until told to stop. The rules stay.
-pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
+/// Keeps the kernel at the plan until told to stop, by the configuration as it changes. The rules stay.
+pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>) -> Result<(), ProxyError> {
     let (mut knowledge, mut source) = open_source(input)?;
     let assumed = source.eligibility();
     knowledge.take(source.first());
@@ -119,7 +122,9 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
     let (sender, messages) = mpsc::channel();
     follow_addresses(sender.clone())?;
     let sending = source.watch(forward(sender.clone(), Message::Batch)?)?;
-    pass_on(stop, sender, |()| Message::Stop)?;
+    pass_on(stop, sender.clone(), |()| Message::Stop)?;
+    pass_on(changes, sender, |configuration| Message::Configuration(Box::new(configuration)))?;
+    let mut configuration = input.configuration.clone();
     let presence = Presence::begin(&input.configuration, &input.flags, assumed, &sending.notices())?;
     if let Some(relay) = &relay {
         presence.witness.metrics.add(relaying::troubles(relay.counts()));
@@ -141,6 +146,7 @@ pub fn serve(input: &Input, stop: Receiver<()>) -> Result<(), ProxyError> {
             let touched = match message {
                 Message::Batch(batch) => knowledge.take(batch),
                 Message::Addresses => knowledge.look_at_addresses(),
+                Message::Configuration(other) => take_over(&mut configuration, *other, &mut knowledge)?,
                 Message::Stop => break,
             };
             presence.node(&knowledge);
@@ -170,7 +176,25 @@ enum Message {
     Batch(Batch),
     /// This node's own may have changed.
     Addresses,
+    /// The operator decided otherwise.
+    Configuration(Box<Configuration>),
     Stop,
+}
+
+/// Goes on by another configuration, if that is possible. Answers what it touched.
+fn take_over(
+    configuration: &mut Configuration,
+    other: Configuration,
+    knowledge: &mut Knowledge,
+) -> Result<Touched, ProxyError> {
+    let differences = configuration.differences(&other);
+    if !differences.of_a_new_process.is_empty() {
+        return Err(ProxyError::Outdated(differences.of_a_new_process.join(", ")));
+    }
+    *configuration = other;
+    info!(fields = differences.live.join(" "), "the configuration file has changed");
+    initialize::take_place(configuration.oom_score_adj);
+    Ok(knowledge.configure(configuration.settings.clone(), configuration.bind_address))
 }
 
 /// Reads the first full lists, without which nothing may be written.

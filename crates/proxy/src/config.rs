@@ -21,15 +21,19 @@ use crate::ipvs::IpvsSettings;
 use crate::modes::ProxyMode;
 
 mod check;
+mod differences;
 mod duration;
 mod feature_gates;
 mod file;
 mod log_fields;
+mod news;
 mod written;
 
 pub use check::ModeSetting;
+pub use differences::Differences;
 pub use duration::{DurationError, GoDuration};
 pub use file::{PassedOver, SyntaxError};
+pub use news::FileNews;
 pub use written::{
     ClientConnection, ConntrackFields, DetectLocal, IptablesFields, IpvsFields, KubeProxyConfiguration,
     LoggingFields, LoggingOptions, NftablesFields, StreamOptions, VerbosityOfFiles, WinkernelFields,

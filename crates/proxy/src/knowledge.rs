@@ -71,6 +71,12 @@ impl Knowledge {
         batch.events.into_iter().fold(Touched::nothing(), touched)
     }
 
+    /// Plans by another configuration from now on. Answers what that touched.
+    pub(crate) fn configure(&mut self, settings: Settings, bind_address: IpAddr) -> Touched {
+        self.bind_address = bind_address;
+        self.facts.apply(FactChange::Settings(settings)).and(self.look_at_addresses())
+    }
+
     /// Reads the interfaces again. Answers what their addresses touched.
     pub(crate) fn look_at_addresses(&mut self) -> Touched {
         self.bare_node = bare_node(Arc::clone(&self.bare_node.name));

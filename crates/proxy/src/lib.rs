@@ -29,10 +29,10 @@ pub use best_mode::best_mode;
 pub use conductor::{Input, ProxyError, clean_up, dry_run, once, serve};
 pub use config::{
     BindFailure, ClientConnection, Configuration, ConntrackFields, ConntrackSettings, DetectLocal,
-    DurationError, FieldError, GoDuration, Invalid, IptablesFields, IpvsFields, KUBERNETES_VERSION,
-    KubeProxyConfiguration, KubernetesVersion, LoggingFields, LoggingOptions, ModeSetting, NftablesFields,
-    OwnSettings, PassedOver, Profiling, StreamOptions, SyncPeriods, SyntaxError, TcpBeLiberal,
-    VerbosityOfFiles, WinkernelFields,
+    Differences, DurationError, FieldError, FileNews, GoDuration, Invalid, IptablesFields, IpvsFields,
+    KUBERNETES_VERSION, KubeProxyConfiguration, KubernetesVersion, LoggingFields, LoggingOptions,
+    ModeSetting, NftablesFields, OwnSettings, PassedOver, Profiling, StreamOptions, SyncPeriods, SyntaxError,
+    TcpBeLiberal, VerbosityOfFiles, WinkernelFields,
 };
 pub use flows::FlowsPass;
 pub use initialize::initialize;

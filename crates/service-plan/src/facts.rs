@@ -19,6 +19,8 @@ pub enum FactChange {
     EndpointSlice(SliceName, Option<Arc<EndpointSlice>>),
     /// This node as it now is.
     Node(Node),
+    /// What the operator decided, as it now is.
+    Settings(Settings),
     /// The ranges that cluster IPs are allocated from (ServiceCIDR objects).
     ServiceRanges(Vec<IpNet>),
 }
@@ -278,6 +280,9 @@ impl Facts {
             FactChange::EndpointSlice(name, slice) => self.apply_slice(name, slice),
             FactChange::Node(node) => {
                 Touched::everything_if(std::mem::replace(&mut self.node, node) != self.node)
+            }
+            FactChange::Settings(settings) => {
+                Touched::everything_if(std::mem::replace(&mut self.settings, settings) != self.settings)
             }
             FactChange::ServiceRanges(ranges) => Touched::everything_if(
                 std::mem::replace(&mut self.service_ranges, ranges) != self.service_ranges,

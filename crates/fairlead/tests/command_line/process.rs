@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::stage::{BINARY, Ended, Stage, endpoints, service};
+use crate::stage::{BINARY, Ended, Running, Stage, endpoints, service};
 
 const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
@@ -262,4 +262,60 @@ fn a_service_may_begin_with_a_digit() {
             assert!(!ended.stderr.contains("WARN"), "{ended:#?}");
         }
     }
+}
+
+/// A proxy that runs by a configuration file.
+fn running_by(stage: &Stage, fields: &str) -> Running {
+    let path = stage.config(fields);
+    let mut command = stage.proxy_command(&["--config"]);
+    command.arg(path);
+    let proxy = stage.start(command);
+    proxy.until_log("pass{family=IPv6}: kernel brought to plan");
+    proxy
+}
+
+#[test]
+fn a_changed_configuration_takes_effect_without_a_new_process() {
+    let stage = Stage::with_example();
+    let proxy = running_by(&stage, "clusterCIDR: 10.244.0.0/16\nlogging: {verbosity: 0}\n");
+    let masquerades = |range: &str| format!("! -s {range} -d 10.96.0.10/32");
+    let rules = stage.rules();
+    assert!(rules.contains(&masquerades("10.244.0.0/16")), "{rules}");
+    stage.config("clusterCIDR: 10.32.0.0/12\nlogging: {verbosity: 4}\nclientConnection: {qps: 50}\n");
+    stage.until_rules("the new range counts", |rules| {
+        rules.contains(&masquerades("10.32.0.0/12")) && !rules.contains("10.244.0.0/16 -d")
+    });
+    proxy.until_log("fields=\"clientConnection.qps clusterCIDR logging.verbosity\"");
+    proxy.until_log("DEBUG");
+    assert_eq!(proxy.end_by("-TERM").code(), Some(0));
+}
+
+#[test]
+fn a_changed_configuration_that_is_wrong_is_told_and_the_old_one_counts() {
+    let stage = Stage::with_example();
+    let mut proxy = running_by(&stage, "clusterCIDR: 10.244.0.0/16\n");
+    let before = stage.rules();
+    stage.config("clusterCIDR: nonsense\noomScoreAdj: 2000\n");
+    proxy.until_log("DetectLocalConfiguration.ClusterCIDRs[0]");
+    proxy.until_log("OOMScoreAdj");
+    stage.config("mode: [");
+    proxy.until_log("cannot use the configuration");
+    assert!(proxy.log().matches("what it said before counts").count() >= 3, "{}", proxy.log());
+    assert_eq!(stage.rules(), before);
+    proxy.expect_alive();
+    stage.config("clusterCIDR: 10.32.0.0/12\n");
+    stage.until_rules("the mended file counts", |rules| rules.contains("! -s 10.32.0.0/12"));
+}
+
+#[test]
+fn what_only_a_new_process_can_take_over_ends_this_one_and_leaves_the_rules() {
+    let stage = Stage::with_example();
+    let proxy = running_by(&stage, "clusterCIDR: 10.244.0.0/16\n");
+    let before = stage.rules();
+    stage.config("clusterCIDR: 10.244.0.0/16\nmode: nftables\nbindAddressHardFail: true\n");
+    let (status, log) = proxy.ended_by_itself();
+    assert_eq!(status.code(), Some(1), "{log}");
+    let line = "error: the configuration file has changed bindAddressHardFail, mode, which only a new process can take over";
+    assert_eq!(log.lines().filter(|found| *found == line).count(), 1, "{log}");
+    assert_eq!(stage.rules(), before);
 }

@@ -228,16 +228,31 @@ impl Running {
         until(&format!("{text:?} is logged"), || self.log().contains(text), || self.log());
     }
 
+    /// Expects that it has not ended by itself.
+    pub(crate) fn expect_alive(&mut self) {
+        assert_eq!(self.child.try_wait().expect("a child of ours"), None, "{}", self.log());
+    }
+
+    /// Waits until it ends by itself. Answers how, and what it logged.
+    pub(crate) fn ended_by_itself(mut self) -> (ExitStatus, String) {
+        let status = self.end("it ends by itself");
+        (status, self.log())
+    }
+
     /// Sends a signal, and waits for the end.
     pub(crate) fn end_by(mut self, signal: &str) -> ExitStatus {
         let kill = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(kill.expect("kill runs").success());
+        self.end(&format!("it ends by {signal}"))
+    }
+
+    fn end(&mut self, what: &str) -> ExitStatus {
         let mut status = None;
         let mut ended = || {
             status = self.child.try_wait().expect("a child of ours");
             status.is_some()
         };
-        until(&format!("it ends by {signal}"), &mut ended, String::new);
+        until(what, &mut ended, String::new);
         status.expect("it ended")
     }
 }

@@ -571,7 +571,9 @@ fn any_order_of_plans_and_writes_ends_the_same() {
                 let object = match &change {
                     FactChange::Service(name, _) => format!("service {name}"),
                     FactChange::EndpointSlice(name, _) => format!("slice {name}"),
-                    FactChange::Node(_) | FactChange::ServiceRanges(_) => "node".to_owned(),
+                    FactChange::Node(_) | FactChange::ServiceRanges(_) | FactChange::Settings(_) => {
+                        "node".to_owned()
+                    }
                 };
                 (object, change)
             })

@@ -88,6 +88,10 @@ fn a_change_of_the_node_or_the_service_ranges_touches_everything() {
     assert_eq!(touched(&mut facts, FactChange::Node(Node { zone: "z2".into(), ..node() })), "");
     assert_eq!(touched(&mut facts, FactChange::ServiceRanges(ranges("10.0.0.0/8"))), "everything");
     assert_eq!(touched(&mut facts, FactChange::ServiceRanges(ranges("10.0.0.0/8"))), "");
+    let mut settings = facts.settings.clone();
+    assert_eq!(touched(&mut facts, FactChange::Settings(settings.clone())), "");
+    settings.masquerade_all = MasqueradeAll::Yes;
+    assert_eq!(touched(&mut facts, FactChange::Settings(settings)), "everything");
 }
 
 #[test]
@@ -197,6 +201,7 @@ fn reordered(changes: &[FactChange], priorities: &[u32]) -> Vec<FactChange> {
         FactChange::EndpointSlice(name, _) => format!("slice {name}"),
         FactChange::Node(_) => "node".to_owned(),
         FactChange::ServiceRanges(_) => "ranges".to_owned(),
+        FactChange::Settings(_) => "settings".to_owned(),
     };
     let mut waiting: BTreeMap<String, VecDeque<FactChange>> = BTreeMap::new();
     for change in changes {
