@@ -319,3 +319,25 @@ fn what_only_a_new_process_can_take_over_ends_this_one_and_leaves_the_rules() {
     assert_eq!(log.lines().filter(|found| *found == line).count(), 1, "{log}");
     assert_eq!(stage.rules(), before);
 }
+
+#[test]
+fn a_kubeconfig_that_wants_a_proxy_is_refused() {
+    let stage = Stage::new();
+    let path = stage.directory().join("kubeconfig");
+    let text = |more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: it\n\
+             clusters: [{{name: it, cluster: {{server: \"http://127.0.0.1:1\"{more}}}}}]\n\
+             users: [{{name: it, user: {{}}}}]\ncontexts: [{{name: it, context: {{cluster: it, user: it}}}}]\n"
+        )
+    };
+    let line = |more: &str| {
+        fs::write(&path, text(more)).expect("a written file");
+        let mut command = stage.command(&["proxy", "--dry-run", "--kubeconfig"]);
+        command.arg(&path).env("HTTPS_PROXY", "http://127.0.0.1:2");
+        stage.ended(command)
+    };
+    let refused = line(", proxy-url: \"http://127.0.0.1:3\"").one_line(1);
+    assert!(refused.contains("it has the proxy-url http://127.0.0.1:3"), "{refused}");
+    line("").line_with(&["Connection refused", "127.0.0.1:1"]);
+}

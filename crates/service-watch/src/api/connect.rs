@@ -45,6 +45,14 @@ pub enum ConnectError {
          service account"
     )]
     InCluster(#[source] Box<kube::config::InClusterError>),
+    /// We would go past the proxy.
+    #[error("cannot use the kubeconfig {}: it has the proxy-url {url}, and the API server is reached directly or not at all", path.display())]
+    ProxyUrl {
+        /// Which file.
+        path: PathBuf,
+        /// What it says.
+        url: String,
+    },
     /// --master is no address.
     #[error("--master {0:?} is not an address like https://10.0.0.1:6443")]
     Master(String),
@@ -143,6 +151,9 @@ fn config(access: &Access) -> Result<kube::Config, ConnectError> {
                 path: path.clone(),
                 source: Box::new(source),
             })?;
+            if let Some(url) = proxy_url(path) {
+                return Err(ConnectError::ProxyUrl { path: path.clone(), url });
+            }
             config.cluster_url = master.unwrap_or(config.cluster_url);
             Ok(config)
         }
@@ -155,6 +166,16 @@ fn from_file(path: &PathBuf) -> Result<kube::Config, kube::config::KubeconfigErr
     let reading = kube::Config::from_custom_kubeconfig(kubeconfig, &options);
     // Nothing in it waits for anything: it is async by habit.
     futures_util::FutureExt::now_or_never(reading).unwrap_or(Err(kube::config::KubeconfigError::FindPath))
+}
+
+/// The proxy that the file wants for its current context. What kube tells may also be one of the environment.
+fn proxy_url(path: &PathBuf) -> Option<String> {
+    let file = Kubeconfig::read_from(path).ok()?;
+    let context =
+        file.contexts.iter().find(|context| Some(&context.name) == file.current_context.as_ref())?;
+    let name = &context.context.as_ref()?.cluster;
+    let cluster = file.clusters.iter().find(|cluster| cluster.name == *name)?;
+    cluster.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
 }
 
 fn client(config: &kube::Config) -> Result<Client, kube::Error> {
