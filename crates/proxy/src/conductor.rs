@@ -191,9 +191,11 @@ fn take_over(
     if !differences.of_a_new_process.is_empty() {
         return Err(ProxyError::Outdated(differences.of_a_new_process.join(", ")));
     }
-    *configuration = other;
     info!(fields = differences.live.join(" "), "the configuration file has changed");
-    initialize::take_place(configuration.oom_score_adj);
+    if configuration.oom_score_adj != other.oom_score_adj {
+        initialize::take_place(other.oom_score_adj);
+    }
+    *configuration = other;
     Ok(knowledge.configure(configuration.settings.clone(), configuration.bind_address))
 }
 

@@ -270,7 +270,9 @@ fn running_by(stage: &Stage, fields: &str) -> Running {
     let mut command = stage.proxy_command(&["--config"]);
     command.arg(path);
     let proxy = stage.start(command);
-    proxy.until_log("pass{family=IPv6}: kernel brought to plan");
+    for family in ["IPv4", "IPv6"] {
+        proxy.until_log(&format!("pass{{family={family}}}: kernel brought to plan"));
+    }
     proxy
 }
 
