@@ -146,10 +146,7 @@ pub(crate) fn cleaners(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families,
         ProxyMode::Ipvs => Ok(Families::new()),
         ProxyMode::Nftables => {
             let mut cleaners = open_nftables()?;
-            for family in cleaners.iter().map(|(family, _)| *family).collect::<Vec<_>>() {
-                let target = nft::Nft::open(nft_family(family), NFT_LAYOUT)?;
-                cleaners.push((family, Box::new(UpstreamTable { target })));
-            }
+            cleaners.extend(upstream_tables()?);
             Ok(cleaners)
         }
         // Its listeners are gone with the process that had them.
@@ -167,7 +164,8 @@ pub(crate) fn cleaners_of_all(ipvs: &IpvsSettings) -> Result<Families, ModeError
     all.collect::<Result<Vec<_>, _>>().map(|all| all.into_iter().flatten().collect())
 }
 
-/// The cleaners of the modes that another one follows on, but for what the ipvs mode has beside its rules.
+/// The cleaners of what a mode follows on, but for what the ipvs mode has beside its rules: the other modes, and
+/// kube-proxy's own nftables mode.
 pub(crate) fn cleaners_of_others(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families, ModeError> {
     let others = match mode {
         // The two keep rules in the same chains: the one that follows has removed those of the other already.
@@ -175,7 +173,11 @@ pub(crate) fn cleaners_of_others(mode: ProxyMode, ipvs: &IpvsSettings) -> Result
         ProxyMode::Nftables => [ProxyMode::Iptables, ProxyMode::Userspace],
         ProxyMode::Userspace => [ProxyMode::Nftables, ProxyMode::Iptables],
     };
-    let mut all = Families::new();
+    let mut all = match mode {
+        // Where nftables is among the others, its cleaners have it among theirs.
+        ProxyMode::Iptables | ProxyMode::Ipvs | ProxyMode::Userspace => Families::new(),
+        ProxyMode::Nftables => upstream_tables()?,
+    };
     for other in others {
         all.extend(if_installed(cleaners(other, ipvs))?);
     }
@@ -348,6 +350,16 @@ fn nft_family(family: Family) -> NftFamily {
         Family::V4 => NftFamily::Ip,
         Family::V6 => NftFamily::Ip6,
     }
+}
+
+/// Those that remove the tables of kube-proxy's own nftables mode.
+fn upstream_tables() -> Result<Families, ModeError> {
+    let remover = |family| -> Result<(Family, Box<dyn Reconcile>), ModeError> {
+        let target = nft::Nft::open(nft_family(family), NFT_LAYOUT)?;
+        Ok((family, Box::new(UpstreamTable { target })))
+    };
+    let ipv6 = has_ipv6().then_some(Family::V6);
+    std::iter::once(Family::V4).chain(ipv6).map(remover).collect()
 }
 
 /// The table that kube-proxy's own nftables mode left.

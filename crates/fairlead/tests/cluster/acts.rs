@@ -9,13 +9,14 @@ use crate::cluster::{Cluster, SERVER, until};
 use crate::deployed;
 use crate::node::{Node, POD_PORT};
 use crate::refusals;
+use crate::swap;
 use crate::telling;
 
 /// A name, and what happens.
 type Act = (&'static str, fn(&mut Cluster));
 
 /// In this order: the last ones take away what the first ones need.
-pub(crate) const ALL: [Act; 17] = [
+pub(crate) const ALL: [Act; 19] = [
     ("a_service_is_served_on_every_node", service_is_served_on_every_node),
     ("a_slice_that_scales_is_followed", slice_that_scales_is_followed),
     ("a_label_hands_a_service_to_another_proxy", label_hands_a_service_to_another_proxy),
@@ -32,6 +33,8 @@ pub(crate) const ALL: [Act; 17] = [
         "a_node_that_nobody_registered_is_unfit_and_tells_what_a_kube_proxy_would",
         telling::a_node_that_nobody_registered_is_unfit,
     ),
+    ("kube_proxy_and_ours_take_turns_in_iptables_mode", swap::iptables),
+    ("kube_proxy_and_ours_take_turns_in_nftables_mode", swap::nftables),
     ("a_burst_of_five_thousand_objects_is_served", burst_is_served),
     ("a_dead_api_server_is_outlived", dead_api_server_is_outlived),
     ("a_cut_connection_is_outlived", cut_connection_is_outlived),
@@ -187,7 +190,7 @@ pub(crate) fn create(cluster: &Cluster, name: &str, number: u8, pods: &[u8]) -> 
     SocketAddr::from((ip, 80))
 }
 
-fn slice(service: &str, pods: &[u8]) -> String {
+pub(crate) fn slice(service: &str, pods: &[u8]) -> String {
     let endpoints: Vec<String> =
         pods.iter().map(|number| format!("{{addresses: [{}]}}", Node::pod_ip_of(*number))).collect();
     slice_of(service, &endpoints.join(", "))

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use kernel_io::link::Link;
 use kernel_io::netns::Netns;
 use kernel_io::sysctl;
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::assets::Assets;
@@ -234,6 +235,13 @@ impl Process {
     /// Waits for its end.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.child.wait().expect("a child of ours")
+    }
+
+    /// Tells it to end, and waits until it has.
+    pub(crate) fn end(&mut self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("a child of ours");
+        until("it has ended", || self.child.try_wait().expect("a child of ours").is_some());
     }
 
     /// What it logged so far.

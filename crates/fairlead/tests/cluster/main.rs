@@ -11,6 +11,7 @@ mod deployed;
 mod kubelet;
 mod node;
 mod refusals;
+mod swap;
 mod telling;
 #[path = "../command_line/web.rs"]
 mod web;

@@ -17,8 +17,7 @@ pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) number: u8,
     pub(crate) netns: Netns,
-    /// Nobody speaks with it; it lives as long as its namespace is held.
-    _pod: Netns,
+    pub(crate) pod: Netns,
     pub(crate) proxy: Option<Process>,
 }
 
@@ -54,7 +53,7 @@ impl Node {
         let way = Route::to(pods).via(node_ip.into());
         Link::named(&uplink, &cluster.netns).add_route(&way).expect("a way in");
         serve(&pod, SocketAddr::from((pod_ip, POD_PORT)));
-        Self { name: format!("node-{number}"), number, netns, _pod: pod, proxy: None }
+        Self { name: format!("node-{number}"), number, netns, pod, proxy: None }
     }
 
     /// The Node object as a kubelet registers it.
