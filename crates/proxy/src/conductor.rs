@@ -21,6 +21,7 @@ use crate::presence::Presence;
 use crate::relaying::{self, Relaying};
 use crate::serving::StartError;
 use crate::source::{Origin, Source};
+use crate::tracking;
 use crate::witness::FamilyWitness;
 use crate::writer::{self, Cause};
 
@@ -230,9 +231,12 @@ fn follow_addresses(out: Sender<Message>) -> Result<(), ProxyError> {
 /// Opens what the mode is written with.
 pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
     let relaying = Relaying::new(configuration, |family| knowledge.node_ip(family));
-    let Configuration { mode, ipvs, .. } = configuration;
+    let Configuration { mode, ipvs, conntrack, .. } = configuration;
     let localhost = knowledge.localhost_node_ports();
+    // A mode may ask what it was told.
+    let refused = tracking::set(conntrack);
     let opened = modes::open(*mode, localhost, &relaying, ipvs)?;
+    refused.tell();
     modes::prepare(*mode, localhost);
     Ok(opened)
 }

@@ -22,6 +22,7 @@ mod relaying;
 mod samples;
 mod serving;
 mod source;
+mod tracking;
 mod witness;
 mod writer;
 
