@@ -1,6 +1,8 @@
 //! `cargo xtask bench NAME`: each claim of speed, measured beside its peer in the same run, in turns.
 
+mod api;
 mod cluster;
+mod control_plane;
 mod iptables;
 mod nftables;
 mod pods;
@@ -23,6 +25,8 @@ pub(crate) enum Bench {
     Iptables,
     /// The nftables mode, against the time that the kernel itself takes
     Nftables,
+    /// What it costs to hold a large cluster, beside kube-proxy by one API server
+    Api,
     /// What holds a pod, beside what else does
     Pods,
     /// The relay of the userspace mode, beside haproxy and nginx
@@ -44,6 +48,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     let name = match bench {
         Bench::Iptables => "iptables",
         Bench::Nftables => "nftables",
+        Bench::Api => "api",
         Bench::Pods => return pods(),
         Bench::Userspace => return userspace(),
     };
@@ -59,6 +64,10 @@ pub(crate) fn inside(inside: &Inside) -> Result<()> {
     match inside.bench {
         Bench::Iptables => iptables::measure(&inside.folder, &mut figures)?,
         Bench::Nftables => nftables::measure(&inside.folder, &mut figures)?,
+        Bench::Api => {
+            api::measure(&inside.folder, &mut figures)?;
+            return figures.print_table().map(drop);
+        }
         Bench::Pods => bail!("what holds pods needs no namespaces to be measured"),
         Bench::Userspace => bail!("the userspace mode is measured by a program of its own"),
     }

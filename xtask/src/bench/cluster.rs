@@ -8,7 +8,7 @@ use std::time::Instant;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::field::ENDPOINT_PORT;
+use crate::field::{ENDPOINT_PORT, NODE};
 
 /// The endpoints of each Service.
 const ENDPOINTS: u32 = 10;
@@ -59,6 +59,17 @@ impl Cluster {
         Ok(start)
     }
 
+    /// All of it, by the keys under which an API server keeps it.
+    pub(super) fn objects(&self) -> impl Iterator<Item = (String, Value)> {
+        (0..self.size).flat_map(|number| {
+            let key = |kind: &str, suffix: &str| format!("/registry/{kind}/default/{}{suffix}", name(number));
+            [
+                (key("services/specs", ""), stored(service(number), 2 * number)),
+                (key("endpointslices", "-a"), stored(slice(number, &endpoints(number)), 2 * number + 1)),
+            ]
+        })
+    }
+
     /// Replaces one endpoint of the last Service. Answers when, and by which.
     pub(super) fn replace_endpoint(&mut self) -> Result<(Instant, Ipv4Addr)> {
         let fresh = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 183, 0, 1)) + self.changes);
@@ -80,6 +91,24 @@ impl Cluster {
         fs::rename(fresh, self.folder.join(name))?;
         Ok(start)
     }
+}
+
+/// The node on which the proxy runs.
+pub(super) fn node_object() -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": { "name": "node-1" },
+        "status": { "addresses": [{ "type": "InternalIP", "address": NODE }] },
+    })
+}
+
+/// An object as it is once a server has accepted it.
+fn stored(mut object: Value, number: u32) -> Value {
+    let metadata = &mut object["metadata"];
+    metadata["uid"] = json!(format!("00000000-0000-4000-8000-{number:012}"));
+    metadata["creationTimestamp"] = json!("2026-01-01T00:00:00Z");
+    object
 }
 
 fn cluster_ip(number: u32) -> Ipv4Addr {
@@ -105,6 +134,10 @@ fn service(number: u32) -> Value {
             "type": "ClusterIP",
             "clusterIP": cluster_ip(number),
             "clusterIPs": [cluster_ip(number)],
+            "ipFamilies": ["IPv4"],
+            "ipFamilyPolicy": "SingleStack",
+            "sessionAffinity": "None",
+            "internalTrafficPolicy": "Cluster",
             "ports": [{ "name": "web", "protocol": "TCP", "port": 80, "targetPort": ENDPOINT_PORT }],
         },
     })

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -77,12 +77,7 @@ impl Tools {
 impl Fairlead {
     /// Starts it in a namespace; its log goes to a file.
     pub(crate) fn serve(&self, node: &Netns, log: PathBuf) -> Result<Proxy> {
-        let mut command = self.command();
-        command.stderr(File::create(&log)?);
-        let launch = Launch::new(command).dying_with_us();
-        // Started by a thread of that namespace, it is in it.
-        let process = node.run(|| launch.start())??.process;
-        Ok(Proxy { process, log })
+        Proxy::start(self.command(), node, log)
     }
 
     /// Brings the rules of a namespace to the manifests once.
@@ -102,6 +97,20 @@ impl Fairlead {
 }
 
 impl Proxy {
+    /// Starts one in a namespace; its log goes to a file.
+    pub(crate) fn start(mut command: Command, node: &Netns, log: PathBuf) -> Result<Self> {
+        command.stdin(Stdio::null()).stderr(File::create(&log)?);
+        let launch = Launch::new(command).dying_with_us();
+        // Started by a thread of that namespace, it is in it.
+        let process = node.run(|| launch.start())??.process;
+        Ok(Self { process, log })
+    }
+
+    /// Seconds of processor time of its own so far: neither the kernel's nor its tools'.
+    pub(crate) fn own_time(&self) -> Result<f64> {
+        ticks(&self.process.pid().to_string(), 1)
+    }
+
     /// Seconds of processor time so far, with those of the tools that it ran.
     pub(crate) fn cpu(&self) -> Result<f64> {
         ticks(&self.process.pid().to_string(), 4)
@@ -131,10 +140,15 @@ impl Proxy {
         Ok(log.lines().filter(is_complaint).map(str::to_owned).collect())
     }
 
+    /// Stops it, however a program of its kind ends.
+    pub(crate) fn end(&self) -> Result<ExitStatus> {
+        self.process.signal(Signal::TERM)?;
+        self.process.wait_for(PATIENCE).context("the proxy ends when told to")
+    }
+
     /// Stops it as a service manager would.
     pub(crate) fn stop(&self) -> Result<()> {
-        self.process.signal(Signal::TERM)?;
-        let status = self.process.wait_for(PATIENCE).context("the proxy ends when told to")?;
+        let status = self.end()?;
         ensure!(status.success(), "the proxy ended with {status}");
         Ok(())
     }

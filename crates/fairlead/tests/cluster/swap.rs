@@ -19,11 +19,11 @@ use crate::cluster::{Cluster, Process, until};
 use crate::node::Node;
 
 pub(crate) fn iptables(cluster: &mut Cluster) {
-    play(cluster, "iptables", 3);
+    play(cluster, "iptables", 8);
 }
 
 pub(crate) fn nftables(cluster: &mut Cluster) {
-    play(cluster, "nftables", 4);
+    play(cluster, "nftables", 9);
 }
 
 /// kube-proxy, ours, kube-proxy, ours: each step with the same command line but the program. The node of this number
@@ -32,8 +32,8 @@ fn play(cluster: &mut Cluster, mode: &str, number: u8) {
     let node = Node::join(cluster, number);
     cluster.apply(&node.manifest());
     let name = format!("swapped-{mode}");
-    let at = acts::create(cluster, &name, 20 + number, &[1, 2]);
-    let echo_at = create_echo(cluster, mode, 30 + number);
+    let at = acts::create(cluster, &name, 50 + number, &[1, 2]);
+    let echo_at = create_echo(cluster, mode, 60 + number);
     let stage = Stage { cluster, node: &node, mode, config: config(cluster, mode) };
     let mut kube_proxy = stage.started("kube-proxy");
     node.until_served_by(at, &[1, 2]);
