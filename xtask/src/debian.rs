@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("containernetworking-plugins", "bridge, host-local, portmap: networks of pods by CNI plugins"),
     ("dumb-init", "whose manners init has by that name"),
     ("conmon", "podman, which is unpacked and not installed, starts pods by it"),
+    ("crun", "makes the containers of fairlead pod"),
     ("etcd-server", "etcd: what the API server of the cluster tests keeps its objects in"),
     ("iproute2", "ip: the lab's namespaces and links"),
     ("iptables", "iptables-restore: the iptables mode on the real kernel"),

@@ -12,8 +12,10 @@ use clap::{Command, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 mod logging;
+mod pod_command;
 mod proxy_command;
 
+use pod_command::PodCommand;
 use proxy_command::ProxyCommand;
 
 /// The node side of Kubernetes: a drop-in kube-proxy, and pods on one machine.
@@ -28,6 +30,8 @@ struct Arguments {
 enum Subcommands {
     /// Makes Services work on this node, as kube-proxy does.
     Proxy(Box<ProxyCommand>),
+    /// Runs pods on this machine, from plain Pod manifests.
+    Pod(Box<PodCommand>),
     /// Prints a completion script for a shell.
     ///
     /// For example: fairlead completions bash > /etc/bash_completion.d/fairlead
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse_from(normalized(std::env::args_os()));
     let result = match arguments.command {
         Subcommands::Proxy(command) => command.run(),
+        Subcommands::Pod(command) => command.run(),
         Subcommands::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), "fairlead", &mut std::io::stdout());
             Ok(())

@@ -9,10 +9,12 @@
 mod found;
 mod inner_user;
 mod launch;
+mod orphans;
 
 pub use found::{Birth, Found};
 pub(crate) use launch::let_die_with_us;
 pub use launch::{Launch, Started};
+pub use orphans::{End, Orphan, Reaper, adopt_orphans};
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -5,7 +5,7 @@ use std::fmt;
 
 use data_encoding::BASE64;
 use manifest_documents::{Document, FieldError, Syntax, SyntaxError, chunks};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::fields::{Fields, Notes};
 use crate::pod::Pod;
@@ -96,6 +96,24 @@ impl Manifests {
             self.remarks.extend(remarks.into_inner().into_errors(shown));
             self.keep(converted, shown());
         }
+    }
+
+    /// The `ConfigMaps` and Secrets of a namespace, as objects that can be read again.
+    pub fn values_of(&self, namespace: &str) -> Vec<Value> {
+        let written =
+            |kind: &str, field: &str, (name, entries): (&ObjectName, &BTreeMap<String, Vec<u8>>)| {
+                let entries: Map<_, _> =
+                    entries.iter().map(|(key, value)| (key.clone(), BASE64.encode(value).into())).collect();
+                json!({
+                    "apiVersion": "v1",
+                    "kind": kind,
+                    "metadata": {"namespace": name.namespace, "name": name.name},
+                    field: entries,
+                })
+            };
+        let of_it = |(name, _): &(&ObjectName, _)| name.namespace == namespace;
+        let maps = self.config_maps.iter().filter(of_it).map(|one| written("ConfigMap", "binaryData", one));
+        maps.chain(self.secrets.iter().filter(of_it).map(|one| written("Secret", "data", one))).collect()
     }
 
     fn keep(&mut self, object: Object, shown: String) {

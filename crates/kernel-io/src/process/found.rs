@@ -1,7 +1,7 @@
 //! Processes that another start of this program has left behind.
 
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -36,13 +36,23 @@ impl Birth {
     }
 }
 
+impl AsFd for Found {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
 impl Found {
     /// The process of this number, if it is the one that began then and still runs.
     pub fn new(pid: u32, birth: Birth) -> Option<Self> {
-        let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
         // First take hold, then look: so the number cannot pass to another in between.
-        let pidfd = pidfd_open(number, PidfdFlags::empty()).ok()?;
-        (Birth::of(pid) == Some(birth)).then_some(Self { pid, pidfd })
+        Self::whatever(pid).filter(|_| Birth::of(pid) == Some(birth))
+    }
+
+    /// Whatever process has this number, be it only waiting to be reaped.
+    pub(super) fn whatever(pid: u32) -> Option<Self> {
+        let number = Pid::from_raw(i32::try_from(pid).ok()?)?;
+        Some(Self { pid, pidfd: pidfd_open(number, PidfdFlags::empty()).ok()? })
     }
 
     /// Its number as we see it.
