@@ -144,7 +144,7 @@ impl PodCommand {
         let name = |pod: &str| named(pod, &self.namespace);
         match self.command {
             Subcommands::Hold { directory, pod } => {
-                logging::start(logging::Format::Text, 2);
+                let _verbosity = logging::start(logging::Format::Text, 2);
                 Ok(pod_runtime::hold(&directory, &pod).map_err(told)?)
             }
             Subcommands::Run(run) => run.run(&self.root),
