@@ -1,6 +1,7 @@
 //! The course of a pod: init containers one after another, the others together, and everybody's end.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -30,6 +31,9 @@ struct Initialized {
     sidecars: Vec<Supervised>,
     outcome: Result<(), ()>,
 }
+
+/// How often, while the pod is removed.
+const SOON: Duration = Duration::from_millis(20);
 
 /// Runs a pod to its end.
 pub(super) fn run(shared: &Arc<Shared>, sandbox: Sandbox) -> Result<(), PodError> {
@@ -156,8 +160,26 @@ fn undone(shared: &Shared, mut sandbox: Sandbox) -> Result<(), PodError> {
     for container in shared.pod.spec.all_containers() {
         shared.oci.delete(&container.name, &shared.id(container))?;
     }
-    sandbox.remove().map_err(|error| PodError::Sandbox(told(&error)))?;
+    let removed = while_reaping(|| sandbox.remove());
+    removed.map_err(|error| PodError::Sandbox(told(&error)))?;
     unmounted(shared)
+}
+
+/// Does something while orphans are reaped: what crun leaves and what is killed in the pod would else stay in its cgroup.
+fn while_reaping<T>(work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut reaper = Reaper::default();
+            while !over.load(Ordering::Acquire) {
+                reaper.reap_others(&[]);
+                thread::sleep(SOON);
+            }
+        });
+        let result = work();
+        over.store(true, Ordering::Release);
+        result
+    })
 }
 
 fn unmounted(shared: &Shared) -> Result<(), PodError> {
