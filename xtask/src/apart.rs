@@ -1,6 +1,7 @@
 //! Work that runs as process 1 of namespaces of its own: whatever it starts ends with it, however it ends.
 
 use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use kernel_io::namespaces::Namespace;
 use kernel_io::process::{Launch, Process, Signal};
+use second_kernel::Boot;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// How it ended.
@@ -37,6 +39,30 @@ pub(crate) fn run<'a>(arguments: impl IntoIterator<Item = &'a OsStr>) -> Result<
     let ended = start(arguments, folder.path()).and_then(|process| wait(&process, &stopped));
     folder.close().context("remove the folder")?;
     ended
+}
+
+/// How long anything may take in a second kernel.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// The same in a second kernel, which has IPVS, and which ends with all that is in it. What is printed there is printed
+/// here.
+pub(crate) fn run_in_second_kernel<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Ended> {
+    let folder = tempfile::Builder::new().prefix("fairlead-apart-").tempdir().context("make a folder")?;
+    let program = std::env::current_exe().context("find this program")?;
+    let path = folder.path().to_string_lossy().into_owned();
+    let boot = Boot::new(program, LIMIT).arguments(arguments).arguments(["--folder", &path]);
+    let mut out = io::stdout();
+    let mut printed = Ok(());
+    let ended = boot.run_telling(|text| {
+        if printed.is_ok() {
+            printed = out.write_all(text).and_then(|()| out.flush());
+        }
+    });
+    folder.close().context("remove the folder")?;
+    let ended = ended?;
+    ensure!(ended.status == 0, "it failed in the second kernel, with status {}", ended.status);
+    printed?;
+    Ok(Ended::Well)
 }
 
 fn start<'a>(arguments: impl IntoIterator<Item = &'a OsStr>, folder: &Path) -> Result<Process> {

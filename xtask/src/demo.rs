@@ -5,6 +5,7 @@
 //! it removes those, and compares the machine with what it was before.
 
 mod acts;
+mod held;
 mod http;
 mod machine;
 mod manifests;
@@ -41,6 +42,10 @@ pub(crate) enum Mode {
     Iptables,
     /// Maps that are asked once
     Nftables,
+    /// Virtual servers of the kernel's own load balancer, in a second kernel that has it
+    Ipvs,
+    /// A process that relays every byte
+    Userspace,
 }
 
 /// What the demo is told when it starts in its namespaces.
@@ -84,7 +89,11 @@ pub(crate) fn show(format: Format, mode: Mode) -> Result<()> {
     let format_value = format.to_possible_value().context("a format has a name")?;
     let arguments =
         ["demo-inside", "--output", format_value.get_name(), "--mode", mode.name(), "--cgroup", &cgroup];
-    let ended = apart::run(arguments.map(OsStr::new)).context("the demo");
+    let ended = match mode {
+        Mode::Ipvs => apart::run_in_second_kernel(arguments),
+        Mode::Iptables | Mode::Nftables | Mode::Userspace => apart::run(arguments.map(OsStr::new)),
+    };
+    let ended = ended.context("the demo");
     machine::remove_cgroups(&cgroup)?;
     let left = Machine::look()?.beyond(&before);
     ensure!(left.is_empty(), "the demo left behind: {}", left.join(", "));
@@ -119,6 +128,8 @@ impl Mode {
         match self {
             Self::Iptables => "iptables",
             Self::Nftables => "nftables",
+            Self::Ipvs => "ipvs",
+            Self::Userspace => "userspace",
         }
     }
 }

@@ -4,6 +4,7 @@ mod life;
 mod maps;
 mod requests;
 mod rules;
+mod servers;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,6 +24,8 @@ pub(super) fn all(stage: &mut Stage, report: &mut Report) -> Result<()> {
     match stage.mode {
         Mode::Iptables => rules::count(stage, report)?,
         Mode::Nftables => maps::count(stage, report)?,
+        Mode::Ipvs => servers::virtual_servers(stage, report)?,
+        Mode::Userspace => servers::listeners(stage, report)?,
     }
     life::replace_a_pod(stage, report)?;
     life::reap_an_orphan(stage, report)?;
@@ -74,7 +77,14 @@ fn localhost(stage: &Stage, report: &mut Report) -> Result<()> {
 fn leave(stage: &mut Stage, report: &mut Report) -> Result<()> {
     report.step("The proxy stops, and everything is removed")?;
     stage.stop_proxy()?;
-    report.remark("The proxy exited with 0 on SIGTERM; its rules stayed, and traffic went on.")?;
+    report.remark(match stage.mode {
+        Mode::Userspace => {
+            "The proxy exited with 0 on SIGTERM; nobody relays any more, and what it served is refused."
+        }
+        Mode::Iptables | Mode::Nftables | Mode::Ipvs => {
+            "The proxy exited with 0 on SIGTERM; its rules stayed, and traffic went on."
+        }
+    })?;
     for family in [Family::V4, Family::V6] {
         ensure!(stage.is_clean(family), "left behind by --cleanup:\n{}", stage.rules(family)?);
     }

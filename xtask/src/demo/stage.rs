@@ -115,40 +115,13 @@ impl Stage {
         self.await_endpoint(&last, Endpoint::Present).map(drop)
     }
 
-    /// Waits until the rules know, or know no more, of a pod. Answers how long it took.
+    /// Waits until the proxy sends somebody, or nobody any more, to a pod. Answers how long it took.
     pub(super) fn await_endpoint(&self, pod: &PodRecord, wanted: Endpoint) -> Result<Duration> {
-        let to = match self.mode {
-            Mode::Iptables => format!("--to-destination {}:{WEB_PORT}", pod.address),
-            Mode::Nftables => format!(": {} . {WEB_PORT}", pod.address),
-        };
         let start = Instant::now();
-        let as_wanted = || {
-            let present = self.rules(Family::V4).is_ok_and(|rules| rules.contains(&to));
-            present == (wanted == Endpoint::Present)
-        };
+        let as_wanted = || self.leads_to(pod).is_ok_and(|leads| leads == (wanted == Endpoint::Present));
         until("the proxy follows the manifests", as_wanted)
             .with_context(|| fs::read_to_string(&self.log).unwrap_or_default())?;
         Ok(start.elapsed())
-    }
-
-    /// What the node holds of ours, as the mode's own tool lists it.
-    pub(super) fn rules(&self, family: Family) -> Result<String> {
-        let (program, arguments): (_, &[&str]) = match (self.mode, family) {
-            (Mode::Iptables, Family::V4) => ("iptables-save", &[]),
-            (Mode::Iptables, Family::V6) => ("ip6tables-save", &[]),
-            (Mode::Nftables, Family::V4) => ("nft", &["-n", "list", "table", "ip", "fairlead"]),
-            (Mode::Nftables, Family::V6) => ("nft", &["-n", "list", "table", "ip6", "fairlead"]),
-        };
-        self.node.run(|| output(Command::new(program).args(arguments)))?
-    }
-
-    /// Whether the node holds anything of ours.
-    pub(super) fn is_clean(&self, family: Family) -> bool {
-        match self.mode {
-            Mode::Iptables => self.rules(family).is_ok_and(|rules| !rules.contains("KUBE-")),
-            // There is no table to list.
-            Mode::Nftables => self.rules(family).is_err(),
-        }
     }
 
     /// Stops the proxy as a service manager would; the rules stay, and are then removed.
@@ -158,7 +131,12 @@ impl Stage {
         let status = proxy.wait_for(PATIENCE).context("the proxy ends when told to")?;
         ensure!(status.success(), "the proxy ended with {status}");
         let answer = self.outside.run(|| http::get((NODE, NODE_PORT).into()))?;
-        answer.context("traffic goes on without the proxy")?;
+        match self.mode {
+            Mode::Userspace => ensure!(answer.is_err(), "somebody answers in place of the proxy"),
+            Mode::Iptables | Mode::Nftables | Mode::Ipvs => {
+                answer.context("traffic goes on without the proxy")?;
+            }
+        }
         output(Command::new(dist().join("fairlead")).args(["proxy", "--cleanup"])).map(drop)
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Result, ensure};
 use kernel_io::netns::Netns;
 
+use super::super::Mode;
 use super::super::http::{self, Answer};
 use super::super::report::Report;
 use super::super::stage::{NODE, NODE_PORT, Stage};
@@ -61,8 +62,13 @@ fn ways(stage: &Stage) -> Result<Vec<Way>> {
         Ok(Way { from, netns: netns.clone(), to, at: at.parse()?, pods, seen })
     };
     let node_port = format!("{NODE}:{NODE_PORT}");
+    let seen = match stage.mode {
+        // It is the node that calls them.
+        Mode::Userspace => NODE.into(),
+        Mode::Iptables | Mode::Nftables | Mode::Ipvs => pod.record.address,
+    };
     Ok(vec![
-        way("a pod", &in_pod, "api, cluster IP 10.96.0.20:80", "10.96.0.20:80", "api-", pod.record.address)?,
+        way("a pod", &in_pod, "api, cluster IP 10.96.0.20:80", "10.96.0.20:80", "api-", seen)?,
         way("outside", &stage.outside, "web, node port 30080", &node_port, "web-", NODE.into())?,
         way("the node", &stage.node, "web, cluster IP 10.96.0.10:80", "10.96.0.10:80", "web-", NODE.into())?,
     ])

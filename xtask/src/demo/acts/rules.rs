@@ -58,7 +58,7 @@ pub(in crate::demo) fn count(stage: &Stage, report: &mut Report) -> Result<()> {
 }
 
 /// Each rule as its table and chain.
-fn rules_of(save: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn rules_of(save: &str) -> Result<Vec<(String, String)>> {
     let mut table = "";
     let mut rules = Vec::new();
     for line in save.lines() {
