@@ -47,10 +47,9 @@ const LIMIT: Duration = Duration::from_mins(15);
 /// The same in a second kernel, which has IPVS, and which ends with all that is in it. What is printed there is printed
 /// here.
 pub(crate) fn run_in_second_kernel<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Ended> {
-    let folder = tempfile::Builder::new().prefix("fairlead-apart-").tempdir().context("make a folder")?;
     let program = std::env::current_exe().context("find this program")?;
-    let path = folder.path().to_string_lossy().into_owned();
-    let boot = Boot::new(program, LIMIT).arguments(arguments).arguments(["--folder", &path]);
+    // A file system of that kernel's own: it is told of changes there, and what is written there ends with it.
+    let boot = Boot::new(program, LIMIT).arguments(arguments).arguments(["--folder", "/run"]);
     let mut out = io::stdout();
     let mut printed = Ok(());
     let ended = boot.run_telling(|text| {
@@ -58,7 +57,6 @@ pub(crate) fn run_in_second_kernel<'a>(arguments: impl IntoIterator<Item = &'a s
             printed = out.write_all(text).and_then(|()| out.flush());
         }
     });
-    folder.close().context("remove the folder")?;
     let ended = ended?;
     ensure!(ended.status == 0, "it failed in the second kernel, with status {}", ended.status);
     printed?;

@@ -51,7 +51,7 @@ fn answer(mut stream: TcpStream, name: &str, ask: Option<u16>) -> Result<()> {
 
 /// Asks once, over a connection of its own.
 pub(super) fn get(at: SocketAddr) -> Result<Answer> {
-    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
+    let mut stream = TcpStream::connect_timeout(&at, PATIENCE).context("connect")?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(format!("GET / HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut text = String::new();

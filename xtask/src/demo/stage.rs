@@ -112,7 +112,13 @@ impl Stage {
         command.stdin(Stdio::null()).stderr(File::create(&self.log)?);
         self.proxy = Some(Launch::new(command).dying_with_us().start()?.process);
         let last = self.manifests.pods()?.pop().context("there is a pod")?;
-        self.await_endpoint(&last, Endpoint::Present).map(drop)
+        self.await_endpoint(&last, Endpoint::Present)?;
+        // What leads to the endpoint is not all: in the ipvs mode the addresses come last.
+        let is_written = || {
+            let log = fs::read_to_string(&self.log).unwrap_or_default();
+            log.lines().any(|line| line.contains("family=IPv4") && line.contains("kernel brought to plan"))
+        };
+        until("the proxy has written the plan", is_written)
     }
 
     /// Waits until the proxy sends somebody, or nobody any more, to a pod. Answers how long it took.

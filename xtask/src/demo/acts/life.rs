@@ -104,7 +104,7 @@ fn ask_until(stop: &AtomicBool, netns: &Netns, at: SocketAddr) -> Result<Vec<Req
 pub(in crate::demo) fn reap_an_orphan(stage: &Stage, report: &mut Report) -> Result<()> {
     report.step("An orphan is reaped by pause")?;
     let pod = stage.pod("web-1")?;
-    pod.shell("sleep 0.3 & exit 0")?;
+    pod.shell("sleep 1 & exit 0")?;
     let (before, _) = process_table(pod)?;
     report.table(&before)?;
     report.remark(
