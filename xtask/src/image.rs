@@ -1,18 +1,16 @@
 //! `cargo xtask image`: OCI archives, the same bytes for the same inputs.
 
 mod debian;
-mod tree;
 
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use pod_images::pack::{Image, Layer, Layout, architecture, tar_of};
+use pod_images::pack::{Image, Layer, Layout, Tree, architecture, tar_of};
 use serde_json::{Value, json};
 
 use crate::build;
 use crate::workspace::dist;
-use tree::Tree;
 
 /// `target/dist/pause.tar`: one file, one layer, nobody's user.
 pub(crate) fn pause() -> Result<PathBuf> {

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod tests;
+mod tree;
 
 use std::collections::BTreeMap;
 use std::env::consts::ARCH;
@@ -9,12 +10,15 @@ use std::io;
 
 use serde::Serialize;
 use serde_json::Value;
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, EntryType};
+
+pub use tree::Tree;
 
 use crate::Digest;
 use crate::oci::{
     CONFIG, Descriptor, INDEX, ImageConfig, Index, LAYER, MANIFEST, Manifest, Platform, REF_NAME, Rootfs,
 };
+use tree::header;
 
 /// What goes into an image: all of it, so that nothing of this machine or this moment can.
 #[derive(Clone, Debug)]
@@ -132,13 +136,8 @@ impl Layout {
 pub fn tar_of<'a>(files: impl Iterator<Item = (&'a str, u32, &'a [u8])>) -> io::Result<Vec<u8>> {
     let mut archive = Builder::new(Vec::new());
     for (path, mode, bytes) in files {
-        let mut header = Header::new_ustar();
-        header.set_entry_type(EntryType::Regular);
-        header.set_mode(mode);
+        let mut header = header(EntryType::Regular, mode);
         header.set_size(bytes.len() as u64);
-        for set in [Header::set_uid, Header::set_gid, Header::set_mtime] {
-            set(&mut header, 0);
-        }
         archive.append_data(&mut header, path, bytes)?;
     }
     archive.into_inner()

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use pod_images::Digest;
+use pod_images::pack::Tree;
 use tar::{Archive, EntryType};
 
-use super::tree::Tree;
 use crate::workspace::{output, root};
 
 /// A package as the lock file names it.

@@ -8,7 +8,7 @@ use tar::{Builder, EntryType, Header};
 
 /// Files and links by their paths from the root.
 #[derive(Default)]
-pub(super) struct Tree(BTreeMap<String, Node>);
+pub struct Tree(BTreeMap<String, Node>);
 
 enum Node {
     File { mode: u32, bytes: Vec<u8> },
@@ -16,16 +16,18 @@ enum Node {
 }
 
 impl Tree {
-    pub(super) fn file(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {
+    /// Adds a file, in place of what has its path.
+    pub fn file(&mut self, path: &str, mode: u32, bytes: Vec<u8>) {
         self.0.insert(path.to_owned(), Node::File { mode, bytes });
     }
 
-    pub(super) fn link(&mut self, path: &str, target: &str) {
+    /// Adds a symbolic link, in place of what has its path.
+    pub fn link(&mut self, path: &str, target: &str) {
         self.0.insert(path.to_owned(), Node::Link { target: target.to_owned() });
     }
 
     /// The tree as a tar file: directories first.
-    pub(super) fn tar(&self) -> io::Result<Vec<u8>> {
+    pub fn tar(&self) -> io::Result<Vec<u8>> {
         let mut archive = Builder::new(Vec::new());
         for directory in self.directories() {
             let mut header = header(EntryType::Directory, 0o755);
@@ -53,7 +55,7 @@ impl Tree {
 }
 
 /// Of root's, from the beginning of time.
-fn header(kind: EntryType, mode: u32) -> Header {
+pub(super) fn header(kind: EntryType, mode: u32) -> Header {
     let mut header = Header::new_ustar();
     header.set_entry_type(kind);
     header.set_mode(mode);
