@@ -16,8 +16,8 @@ const LAST_RETRY: Duration = Duration::from_secs(30);
 /// How often it is looked whether a stranger changed what is ours.
 const LOOK_PERIOD: Duration = Duration::from_millis(100);
 
-/// Looking again costs a reading where strangers change what is not ours; it may take a twentieth of the time.
-const LOOK_SHARE: u32 = 20;
+/// A reading was in vain where strangers change what is not ours; such ones may take a twentieth of the time.
+const VAIN_SHARE: u32 = 20;
 
 /// When to try again what could not be written.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,9 @@ pub(crate) fn write_plans(
         if let Some(cause) = cause {
             let start = Instant::now();
             let pass = write(family, reconciler, cause);
-            look_at = Instant::now() + LOOK_PERIOD.max(start.elapsed() * LOOK_SHARE);
+            let is_vain = cause == Cause::Drift && pass.is_done() && pass.puts + pass.drops == 0;
+            let rest = if is_vain { start.elapsed() * VAIN_SHARE } else { Duration::ZERO };
+            look_at = Instant::now() + LOOK_PERIOD.max(rest);
             retry = match (pass.is_done(), retry) {
                 (true, _) => None,
                 (false, Some(retry)) if due.is_none() => Some(retry),
