@@ -4,17 +4,19 @@ mod api;
 mod cluster;
 mod control_plane;
 mod iptables;
+mod ipvs;
+mod lookup;
 mod nftables;
 mod pods;
 mod round;
 
 use std::ffi::OsStr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::workspace::{cargo, output, run as run_command};
+use crate::workspace::{cargo, output, root, run as run_command};
 use crate::{build, debian};
 use bench::figure::Figures;
 
@@ -29,6 +31,10 @@ pub(crate) enum Bench {
     Api,
     /// What holds a pod, beside what else does
     Pods,
+    /// The ipvs mode in a second kernel, against ipvsadm, ipset and ip, and against netlink alone
+    Ipvs,
+    /// What finding a Service costs as they grow in number, in each mode
+    Lookup,
     /// The relay of the userspace mode, beside haproxy and nginx
     Userspace,
 }
@@ -41,6 +47,9 @@ pub(crate) struct Inside {
     /// An empty folder for its files
     #[arg(long)]
     folder: PathBuf,
+    /// Where to put what was found, for those that are measured in two kernels
+    #[arg(long)]
+    found: Option<PathBuf>,
 }
 
 /// Builds, and measures apart.
@@ -50,10 +59,20 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Nftables => "nftables",
         Bench::Api => "api",
         Bench::Pods => return pods(),
+        Bench::Ipvs => "ipvs",
+        Bench::Lookup => "lookup",
         Bench::Userspace => return userspace(),
     };
     debian::install_missing()?;
     build::fairlead()?;
+    if bench == Bench::Lookup {
+        return lookup_in_both_kernels();
+    }
+    if bench == Bench::Ipvs {
+        debian::install_peers()?;
+        debian::unpack(IPVSADM)?;
+        return crate::apart::run_in_second_kernel(["bench-inside", "--bench", name])?.well();
+    }
     crate::apart::run(["bench-inside", "--bench", name].map(OsStr::new))?.well()
 }
 
@@ -61,7 +80,18 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
 pub(crate) fn inside(inside: &Inside) -> Result<()> {
     let mut figures = Figures::default();
     figures.remark(machine()?);
+    let modes =
+        if Path::new("/proc/net/ip_vs").exists() { ["iptables", "ipvs"] } else { ["iptables", "nftables"] };
     match inside.bench {
+        Bench::Ipvs => {
+            let ipvsadm = debian::unpacked(IPVSADM).join("sbin/ipvsadm");
+            ipvs::measure(&inside.folder, &ipvsadm, &mut figures)?;
+            return figures.print_table().map(drop);
+        }
+        Bench::Lookup => {
+            let found = inside.found.as_deref().context("a file for what is found")?;
+            return lookup::measure(&modes, &inside.folder, found);
+        }
         Bench::Iptables => iptables::measure(&inside.folder, &mut figures)?,
         Bench::Nftables => nftables::measure(&inside.folder, &mut figures)?,
         Bench::Api => {
@@ -84,6 +114,23 @@ fn pods() -> Result<()> {
     let mut figures = Figures::default();
     figures.remark(machine()?);
     pods::measure(&mut figures)?;
+    figures.print_table().map(drop)
+}
+
+/// Starts a service where it is installed, so it is only unpacked.
+const IPVSADM: &str = "ipvsadm";
+
+/// One after the other, so that neither disturbs the other.
+fn lookup_in_both_kernels() -> Result<()> {
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let found = folder.path().join("found");
+    let path = found.to_string_lossy();
+    let arguments = ["bench-inside", "--bench", "lookup", "--found", &path];
+    crate::apart::run(arguments.map(OsStr::new))?.well()?;
+    crate::apart::run_in_second_kernel(arguments)?.well()?;
+    let mut figures = Figures::default();
+    figures.remark(machine()?);
+    lookup::tell(&found, &root().join("docs/lookup.svg"), &mut figures)?;
     figures.print_table().map(drop)
 }
 

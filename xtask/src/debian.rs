@@ -1,6 +1,7 @@
 //! The Debian packages that the tests need, and nothing but the tests.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -8,7 +9,9 @@ use anyhow::{Context, Result};
 use crate::workspace::{output, root, run};
 
 /// What is measured beside ours.
-const PEERS: [(&str, &str); 3] = [
+const PEERS: [(&str, &str); 5] = [
+    ("ipset", "the ipvs mode's peer for sets"),
+    ("libnl-genl-3-200", "ipvsadm, the ipvs mode's other peer, which is only unpacked"),
     ("haproxy", "the userspace mode's peer for connections"),
     ("nginx-light", "its other peer"),
     ("libnginx-mod-stream", "nginx as a relay of connections and datagrams"),
@@ -38,28 +41,28 @@ const PACKAGES: &[(&str, &str)] = &[
     ("util-linux", "unshare, nsenter, setpriv: pause as PID 1, and as nobody"),
 ];
 
-/// What is unpacked beside the build and not installed, since a service would start with it: a program of each.
-const UNPACKED: [(&str, &str, &str); 1] =
-    [("prometheus", "usr/bin/promtool", "whether Prometheus reads the metrics as they are meant")];
+/// Where the files of a package lie that is only unpacked, since a service would start with it if it were installed.
+pub(crate) fn unpacked(package: &str) -> PathBuf {
+    root().join("target/debian").join(package)
+}
 
-/// Unpacks into target/debian what the tests need of packages that are better not installed.
-pub(crate) fn unpack_missing() -> Result<()> {
-    let directory = root().join("target/debian");
-    let missing = UNPACKED.iter().filter(|(_, program, _)| !directory.join(program).exists());
-    let missing: Vec<&str> = missing.map(|(package, _, _)| *package).collect();
-    if missing.is_empty() {
+/// Fetches such a package and unpacks it, unless it is there.
+pub(crate) fn unpack(package: &str) -> Result<()> {
+    let files = unpacked(package);
+    if files.exists() {
         return Ok(());
     }
+    let directory = root().join("target/debian");
     fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
+    let draft = tempfile::tempdir_in(&directory).context("a directory to download to")?;
     update().context("as root: apt-get update")?;
-    for package in missing {
-        let draft = tempfile::tempdir_in(&directory).context("a directory to download to")?;
-        run(Command::new("apt-get").args(["--quiet", "download", package]).current_dir(draft.path()))?;
-        for file in fs::read_dir(draft.path()).context("what was downloaded")? {
-            run(Command::new("dpkg").arg("--extract").arg(file?.path()).arg(&directory))?;
-        }
-    }
-    Ok(())
+    let mut download = Command::new("apt-get");
+    download.args(["--quiet", "--option", "APT::Sandbox::User=root", "download", package]);
+    output(download.current_dir(draft.path())).with_context(|| format!("fetch the package {package}"))?;
+    let archive = fs::read_dir(draft.path())?.next().context("apt-get fetched a package")??.path();
+    let whole = draft.path().join("files");
+    output(Command::new("dpkg-deb").arg("--extract").arg(&archive).arg(&whole))?;
+    fs::rename(&whole, &files).with_context(|| format!("make {}", files.display()))
 }
 
 /// Installs what the tests need; as another user than root, or without apt, fails with the line to type.

@@ -9,7 +9,6 @@ use crate::{build, debian, image, tidy};
 pub(crate) fn all() -> Result<()> {
     step("packages");
     debian::install_missing()?;
-    debian::unpack_missing()?;
     step("fmt");
     run(&mut cargo(["fmt", "--all", "--check"]))?;
     step("tidy");

@@ -111,6 +111,16 @@ fn stored(mut object: Value, number: u32) -> Value {
     object
 }
 
+/// Where the first Service of any cluster is asked.
+pub(super) fn first() -> SocketAddr {
+    SocketAddr::from((cluster_ip(0), 80))
+}
+
+/// Where an endpoint of it is.
+pub(super) fn endpoint_of_first() -> SocketAddr {
+    SocketAddr::from((endpoints(0)[0], ENDPOINT_PORT))
+}
+
 fn cluster_ip(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 10)) + number)
 }

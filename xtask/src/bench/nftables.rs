@@ -109,18 +109,18 @@ impl Drop for Watching {
     }
 }
 
-fn longest_pass(log: &Path) -> Result<f64> {
+pub(super) fn longest_pass(log: &Path) -> Result<f64> {
     passes(log)?.into_iter().max_by(f64::total_cmp).context("there was a pass")
 }
 
 /// How many ms each pass took that wrote something, as the log tells.
-fn passes(log: &Path) -> Result<Vec<f64>> {
+pub(super) fn passes(log: &Path) -> Result<Vec<f64>> {
     let text = fs::read_to_string(log)?;
     let lines = text.lines().filter(|line| line.contains("kernel brought to plan"));
     lines.map(|line| took(line).with_context(|| format!("no time in {line:?}"))).collect()
 }
 
-fn passes_after(log: &Path, before: usize) -> Result<Vec<f64>> {
+pub(super) fn passes_after(log: &Path, before: usize) -> Result<Vec<f64>> {
     Ok(passes(log)?.split_off(before))
 }
 

@@ -58,6 +58,11 @@ impl Round {
         self.await_answer(self.cluster.last(), start, pause, |endpoint| endpoint == fresh)
     }
 
+    /// Where the last Service is asked.
+    pub(super) fn last(&self) -> SocketAddr {
+        self.cluster.last()
+    }
+
     fn await_answer(
         &self,
         at: SocketAddr,

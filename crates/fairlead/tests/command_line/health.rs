@@ -255,11 +255,9 @@ fn prometheus_reads_the_metrics_of_every_mode() {
 
 /// What promtool complains of.
 fn complaints(metrics: &str) -> Vec<String> {
-    let unpacked = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/debian/usr/bin/promtool");
-    let program = if unpacked.exists() { unpacked } else { "promtool".into() };
-    let mut command = Command::new(program);
+    let mut command = Command::new(testkit::debian::unpacked("prometheus").join("usr/bin/promtool"));
     command.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut promtool = command.spawn().expect("promtool, which cargo xtask test unpacks");
+    let mut promtool = command.spawn().expect("promtool starts");
     let mut input = promtool.stdin.take().expect("a pipe");
     io::Write::write_all(&mut input, metrics.as_bytes()).expect("it reads");
     drop(input);

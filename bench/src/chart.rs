@@ -1,0 +1,150 @@
+//! A line chart as SVG: a few series over numbers that grow by factors. Written by hand, since it is all that is needed.
+
+use std::fmt::Write;
+
+/// A line of the chart.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Series {
+    /// What it shows.
+    pub name: String,
+    /// From left to right.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// What the chart says.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chart {
+    /// Above it.
+    pub title: String,
+    /// Below the axis that grows by factors.
+    pub x: String,
+    /// Above the other axis, which begins at 0.
+    pub y: String,
+    /// At most as many as there are colours.
+    pub series: Vec<Series>,
+}
+
+const WIDTH: f64 = 760.0;
+const HEIGHT: f64 = 420.0;
+const LEFT: f64 = 60.0;
+const RIGHT: f64 = 220.0;
+const TOP: f64 = 60.0;
+const BOTTOM: f64 = 50.0;
+const COLOURS: [&str; 6] = ["#c0392b", "#e08283", "#2471a3", "#229954", "#7d3c98", "#b7950b"];
+
+impl Chart {
+    /// The whole file, the same for the same numbers.
+    pub fn svg(&self) -> String {
+        let mut out = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
+             font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
+        );
+        words(
+            &mut out,
+            (LEFT, 24.0),
+            "start",
+            &format!("<tspan font-size=\"15\">{}</tspan>", escaped(&self.title)),
+        );
+        words(&mut out, (LEFT, TOP - 14.0), "start", &escaped(&self.y));
+        let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
+        words(&mut out, (middle, HEIGHT - 10.0), "middle", &escaped(&self.x));
+        self.grid(&mut out);
+        for (series, colour) in self.series.iter().zip(COLOURS) {
+            self.line(&mut out, series, colour);
+        }
+        out.push_str("</svg>\n");
+        out
+    }
+
+    fn grid(&self, out: &mut String) {
+        let step = (self.top() / 5.0).max(0.5).ceil();
+        let mut level = 0.0;
+        while level <= self.top() {
+            let y = self.height_of(level);
+            let right = WIDTH - RIGHT;
+            push(
+                out,
+                &format!("<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>"),
+            );
+            words(out, (LEFT - 8.0, y + 4.0), "end", &format!("{level}"));
+            level += step;
+        }
+        let mut marks: Vec<f64> = self.points().map(|(x, _)| x).collect();
+        marks.sort_by(f64::total_cmp);
+        marks.dedup();
+        for mark in marks {
+            words(out, (self.place_of(mark), HEIGHT - BOTTOM + 18.0), "middle", &format!("{mark}"));
+        }
+    }
+
+    fn line(&self, out: &mut String, series: &Series, colour: &str) {
+        let at: Vec<(f64, f64)> =
+            series.points.iter().map(|(x, y)| (self.place_of(*x), self.height_of(*y))).collect();
+        let path: Vec<String> = at.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
+        push(
+            out,
+            &format!(
+                "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+                path.join(" ")
+            ),
+        );
+        for (x, y) in &at {
+            push(out, &format!("<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"{colour}\"/>"));
+        }
+        let place = self.series.iter().position(|other| other == series).unwrap_or_default();
+        let place = u32::try_from(place).unwrap_or_default();
+        let y = TOP + 18.0 * f64::from(place);
+        let x = WIDTH - RIGHT + 14.0;
+        push(
+            out,
+            &format!("<rect x=\"{x}\" y=\"{:.1}\" width=\"12\" height=\"4\" fill=\"{colour}\"/>", y - 6.0),
+        );
+        words(out, (x + 18.0, y), "start", &escaped(&series.name));
+    }
+
+    fn points(&self) -> impl Iterator<Item = (f64, f64)> {
+        self.series.iter().flat_map(|series| series.points.iter().copied())
+    }
+
+    fn top(&self) -> f64 {
+        self.points().map(|(_, y)| y).fold(1.0, f64::max).ceil()
+    }
+
+    fn place_of(&self, x: f64) -> f64 {
+        let first = self.points().map(|(x, _)| x).fold(f64::INFINITY, f64::min).ln();
+        let last = self.points().map(|(x, _)| x).fold(1.0, f64::max).ln();
+        let share = if last > first { (x.ln() - first) / (last - first) } else { 0.5 };
+        LEFT + 20.0 + share * (WIDTH - LEFT - RIGHT - 40.0)
+    }
+
+    fn height_of(&self, y: f64) -> f64 {
+        HEIGHT - BOTTOM - y / self.top() * (HEIGHT - TOP - BOTTOM)
+    }
+}
+
+fn words(out: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
+    push(out, &format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"));
+}
+
+fn push(out: &mut String, line: &str) {
+    writeln!(out, "{line}").expect("writing to a String cannot fail");
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Chart, Series};
+
+    #[test]
+    fn a_series_goes_from_left_to_right_and_up() {
+        let series = Series { name: "a < b".to_owned(), points: vec![(10.0, 1.0), (1000.0, 2.0)] };
+        let chart =
+            Chart { title: "t".to_owned(), x: "x".to_owned(), y: "y".to_owned(), series: vec![series] };
+        let svg = chart.svg();
+        assert!(svg.contains("<polyline points=\"80.0,215.0 520.0,60.0\""), "{svg}");
+        assert!(svg.contains("a &lt; b") && svg.ends_with("</svg>\n"), "{svg}");
+    }
+}
