@@ -182,7 +182,14 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // It may have ended already. The process that is a child of ours only waits for it.
+        // It may have ended already. Whoever started it sees it end and reaps it; only then does its cgroup go.
+        if runc(&self.state)
+            .args(["kill", "--all", &self.id, "KILL"])
+            .output()
+            .is_ok_and(|killed| killed.status.success())
+        {
+            self.process.wait();
+        }
         let _ = runc(&self.state).args(["delete", "--force", &self.id]).output();
     }
 }
