@@ -36,8 +36,6 @@ pub(super) fn measure(folder: &Path, ipvsadm: &Path, figures: &mut Figures) -> R
         let of = format!("{size} x 10");
         let mut round = Round::start(MODE, &Tools::of_machine(), size, &folder.join(size.to_string()))?;
         let load = round.load()?;
-        // Its pass is logged when it is over.
-        thread::sleep(Duration::from_millis(500));
         let write = longest_pass(&round.log)?;
         figures.add(Figure::new(format!("load, {of}"), "ms", load))?;
         if size > 10 {

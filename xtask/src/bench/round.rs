@@ -35,7 +35,7 @@ impl Round {
         let log = folder.join("proxy.log");
         let proxy = fairlead.serve(&field.node, log.clone())?;
         let start = Instant::now();
-        while !std::fs::read_to_string(&log)?.contains("brought to plan") {
+        while passes(&log)? == 0 {
             ensure!(start.elapsed() < PATIENCE, "the proxy does not start");
             thread::sleep(Duration::from_millis(20));
         }
@@ -43,10 +43,17 @@ impl Round {
         Ok(Self { field, proxy, log, cluster })
     }
 
-    /// How many ms it takes from the rename of the manifests until the last Service answers.
+    /// How many ms it takes from the rename of the manifests until the last Service answers. When this returns, the
+    /// others do so too.
     pub(super) fn load(&self) -> Result<f64> {
+        let before = passes(&self.log)?;
         let start = self.cluster.appear()?;
-        self.await_answer(self.cluster.last(), start, Duration::from_millis(2), |_| true)
+        let took = self.await_answer(self.cluster.last(), start, Duration::from_millis(2), |_| true)?;
+        while passes(&self.log)? == before {
+            ensure!(start.elapsed() < PATIENCE, "the proxy does not end writing");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(took)
     }
 
     /// How many ms it takes from the rename of a manifest until a connection reaches the endpoint that is new in it.
@@ -78,4 +85,9 @@ impl Round {
             Ok(start.elapsed().as_secs_f64() * 1000.0)
         })?
     }
+}
+
+/// How many times the proxy has written something.
+fn passes(log: &Path) -> Result<usize> {
+    Ok(std::fs::read_to_string(log)?.matches("brought to plan").count())
 }

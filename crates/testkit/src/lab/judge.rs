@@ -14,6 +14,7 @@ pub(super) struct Judge<'a> {
     expectation: &'a Expectation,
     sent: usize,
     reached: BTreeSet<SocketAddr>,
+    doubted: BTreeSet<SocketAddr>,
     wrong: Option<String>,
 }
 
@@ -23,7 +24,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 
 impl<'a> Judge<'a> {
     pub(super) fn new(expectation: &'a Expectation) -> Self {
-        Self { expectation, sent: 0, reached: BTreeSet::new(), wrong: None }
+        Self { expectation, sent: 0, reached: BTreeSet::new(), doubted: BTreeSet::new(), wrong: None }
     }
 
     pub(super) fn expectation(&self) -> &'a Expectation {
@@ -91,6 +92,11 @@ impl<'a> Judge<'a> {
             (Outcome::Forwarded { to, .. }, Seen::Answer { from, server, peer }) => {
                 // Source ports are chosen anew by masquerade, which shows it where both addresses are the node's.
                 let seen_as = if peer == from { SeenAs::Itself } else { SeenAs::Node };
+                let is_masqueraded = to.get(&server) == Some(&SeenAs::Node);
+                if is_masqueraded && seen_as == SeenAs::Itself && self.doubted.insert(server) {
+                    // Once in 64,512 times the new one is the old one. The next packet tells.
+                    return Ok(());
+                }
                 self.reached.insert(server);
                 match to.get(&server) {
                     Some(expected) if *expected == seen_as => Ok(()),

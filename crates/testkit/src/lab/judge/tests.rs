@@ -31,13 +31,18 @@ fn verdict(outcome: &str, seen: &[Seen]) -> Result<(), String> {
 fn what_should_be_seen_is_right() {
     let (one, two) = ("10.180.0.1:80", "10.180.1.7:80");
     let node = "192.168.0.10:33333";
-    let rows: [(&str, &[Seen]); 7] = [
+    let rows: [(&str, &[Seen]); 8] = [
         ("dropped", &[Seen::Silence]),
         ("rejected", &[Seen::Refused]),
         ("untouched", &[answer("172.30.0.41:80", FROM)]),
         ("one of 10.180.0.1:80 10.180.1.7:80", &[answer(one, FROM), answer(two, FROM)]),
         ("one of 10.180.0.1:80, masqueraded", &[answer(one, node)]),
         ("one of 10.180.0.1:80(masqueraded) 10.180.1.7:80", &[answer(one, node), answer(two, FROM)]),
+        // Masquerade chose the port that it was sent from.
+        (
+            "one of 10.180.0.1:80, masqueraded",
+            &[answer(one, FROM), answer(one, node), answer(one, node), answer(one, node)],
+        ),
         ("one of 10.180.0.1:80 10.180.1.7:80, kept", &[answer(one, FROM)]),
     ];
     for (outcome, seen) in rows {
