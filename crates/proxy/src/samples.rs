@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use service_plan::{
-    FactChange, Facts, LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, Node, NodePortSetting,
-    Policy, Port, Protocol, Service, ServiceKind, ServiceName, ServicePort, Settings,
+    EndpointSlice, FactChange, Facts, Family, Health, LocalPodsSetting, LocalhostNodePorts, Mark,
+    MasqueradeAll, Node, NodePortSetting, Policy, Port, Protocol, Service, ServiceKind, ServiceName,
+    ServicePort, Settings, SliceEndpoint, SliceName, SlicePort,
 };
 
 /// A node, and nothing on it.
@@ -51,4 +52,23 @@ pub(crate) fn service(name: &str, cluster_ip: &str) -> FactChange {
         scheduler: None,
     };
     FactChange::Service(ServiceName::new("ns", name), Some(Arc::new(service)))
+}
+
+/// The one slice of a Service, with one port and ready endpoints.
+pub(crate) fn endpoints(service: &str, protocol: Protocol, number: u16, addresses: &[&str]) -> FactChange {
+    let endpoint = |address: &&str| SliceEndpoint {
+        address: address.parse().expect("an address"),
+        health: Health::Ready,
+        node: None,
+        zone: None,
+        weight: None,
+        hints: None,
+    };
+    let slice = EndpointSlice {
+        service: ServiceName::new("ns", service),
+        family: Family::V4,
+        ports: vec![SlicePort { name: "".into(), protocol, port: port(number) }],
+        endpoints: addresses.iter().map(endpoint).collect(),
+    };
+    FactChange::EndpointSlice(SliceName::new("ns", service), Some(Arc::new(slice)))
 }

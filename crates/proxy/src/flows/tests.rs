@@ -6,14 +6,12 @@ use kernel_io::netlink::NetlinkError;
 use kernel_state::Change;
 use kernel_state::xtables::Xtables;
 use proxy_modes::{InvalidPackets, Iptables};
-use service_plan::{
-    EndpointSlice, FactChange, Facts, Health, Protocol, Service, SliceEndpoint, SliceName, SlicePort, plan,
-};
+use service_plan::{FactChange, Facts, Protocol, Service, plan};
 use testkit::{FakeTarget, Fault, FaultyTarget};
 
 use super::*;
 use crate::reconciler::Reconciler;
-use crate::samples::{facts, port, service};
+use crate::samples::{endpoints, facts, service};
 
 #[derive(Clone, Default)]
 struct Table(Arc<Mutex<Inside>>);
@@ -111,21 +109,7 @@ fn dns() -> FactChange {
 }
 
 fn pods(addresses: &[&str]) -> FactChange {
-    let endpoint = |address: &&str| SliceEndpoint {
-        address: address.parse().expect("an address"),
-        health: Health::Ready,
-        node: None,
-        zone: None,
-        weight: None,
-        hints: None,
-    };
-    let slice = EndpointSlice {
-        service: ServiceName::new("ns", "dns"),
-        family: Family::V4,
-        ports: vec![SlicePort { name: "".into(), protocol: Protocol::Udp, port: port(53) }],
-        endpoints: addresses.iter().map(endpoint).collect(),
-    };
-    FactChange::EndpointSlice(SliceName::new("ns", "dns-1"), Some(Arc::new(slice)))
+    endpoints("dns", Protocol::Udp, 53, addresses)
 }
 
 const ASKED: &str = "10.0.0.1:80";

@@ -6,14 +6,11 @@ use std::fmt::Write as _;
 use std::rc::Rc;
 
 use kernel_io::{Drift, ReadError};
-use service_plan::{
-    EndpointSlice, FactChange, Facts, Family, Health, Protocol, SliceEndpoint, SliceName, SlicePort, Touched,
-    plan,
-};
+use service_plan::{FactChange, Facts, Family, Protocol, Touched, plan};
 use testkit::{Dice, FakeTarget, Fault, FaultyTarget};
 
 use super::*;
-use crate::samples::{facts, port, service};
+use crate::samples::{self, facts, service};
 
 /// Objects of a kernel that knows pods, pools of them, and addresses that lead to pools.
 enum Toy {}
@@ -189,21 +186,7 @@ fn no_service(name: &str) -> FactChange {
 
 /// The one slice of a Service, with port 8080.
 fn endpoints(service: &str, addresses: &[&str]) -> FactChange {
-    let endpoint = |address: &&str| SliceEndpoint {
-        address: address.parse().expect("an address"),
-        health: Health::Ready,
-        node: None,
-        zone: None,
-        weight: None,
-        hints: None,
-    };
-    let slice = EndpointSlice {
-        service: ServiceName::new("ns", service),
-        family: Family::V4,
-        ports: vec![SlicePort { name: "".into(), protocol: Protocol::Tcp, port: port(8080) }],
-        endpoints: addresses.iter().map(endpoint).collect(),
-    };
-    FactChange::EndpointSlice(SliceName::new("ns", service), Some(Arc::new(slice)))
+    samples::endpoints(service, Protocol::Tcp, 8080, addresses)
 }
 
 /// Two Services that share a pod.
