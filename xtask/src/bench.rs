@@ -7,6 +7,7 @@ mod iptables;
 mod ipvs;
 mod lookup;
 mod nftables;
+mod passes;
 mod pods;
 mod round;
 

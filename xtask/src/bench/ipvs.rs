@@ -1,7 +1,6 @@
 //! The ipvs mode, in a kernel that has it: beside the tools that do the same, and beside netlink alone.
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
@@ -20,14 +19,13 @@ use proxy_modes::{IPVS_DEVICE, Ipvs};
 use service_plan::Family;
 
 use super::lookup;
-use super::nftables::{longest_pass, passes, passes_after};
+use super::passes;
 use super::round::Round;
 use crate::field::Tools;
 use crate::workspace::output;
 
 const MODE: &str = "ipvs";
 const CHANGES: usize = 20;
-const CONNECTS: usize = 300;
 
 pub(super) fn measure(folder: &Path, ipvsadm: &Path, figures: &mut Figures) -> Result<()> {
     let mut connects = Vec::new();
@@ -36,7 +34,7 @@ pub(super) fn measure(folder: &Path, ipvsadm: &Path, figures: &mut Figures) -> R
         let of = format!("{size} x 10");
         let mut round = Round::start(MODE, &Tools::of_machine(), size, &folder.join(size.to_string()))?;
         let load = round.load()?;
-        let write = longest_pass(&round.log)?;
+        let write = passes::longest(&round.log)?;
         figures.add(Figure::new(format!("load, {of}"), "ms", load))?;
         if size > 10 {
             let peer = by_tools(&round.field.node, ipvsadm, &folder.join(format!("tools-{size}")))?;
@@ -46,20 +44,19 @@ pub(super) fn measure(folder: &Path, ipvsadm: &Path, figures: &mut Figures) -> R
             let figure = Figure::new(format!("write of the load, {of}, against netlink alone"), "ms", write);
             figures.add(figure.against(Some(bare)).goal(Goal::AtMost(1.3)))?;
         }
-        let before = passes(&round.log)?.len();
+        let before = passes::count(&round.log)?;
         for _ in 0..CHANGES {
             round.change()?;
         }
         thread::sleep(Duration::from_millis(300));
-        let changed = percentile(&passes_after(&round.log, before)?, 50);
+        let changed = percentile(&passes::after(&round.log, before)?, 50);
         changes.push(changed);
         let figure = Figure::new(format!("write of a change p50, {of}"), "ms", changed);
         figures.add(figure.goal(Goal::AtMost(1.0)))?;
         #[expect(clippy::cast_precision_loss, reason = "no kernel has 2^52 rules")]
         let rules = lookup::rules(MODE, &round.field.node)? as f64;
         figures.add(Figure::new(format!("iptables rules, {of}"), "rules", rules))?;
-        let at = round.last();
-        let connect = percentile(&round.field.pod.run(|| connect_times(at))??, 50);
+        let [connect] = round.field.pod.run(|| lookup::connects([round.last()]))??;
         figures.add(Figure::new(format!("connect p50, last of {size}"), "us", connect))?;
         connects.push(connect);
         round.proxy.stop()?;
@@ -67,17 +64,6 @@ pub(super) fn measure(folder: &Path, ipvsadm: &Path, figures: &mut Figures) -> R
     let (few, many) = (connects[0], connects[connects.len() - 1]);
     let figure = Figure::new("connect p50, last of 5000 against last of 10", "us", many);
     figures.add(figure.against(Some(few)).goal(Goal::AtMost(1.1)))
-}
-
-fn connect_times(at: SocketAddr) -> Result<Vec<f64>> {
-    let once = || -> Result<f64> {
-        let start = Instant::now();
-        let stream = TcpStream::connect_timeout(&at, Duration::from_secs(10))?;
-        let took = start.elapsed();
-        rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
-        Ok(took.as_secs_f64() * 1e6)
-    };
-    (0..CONNECTS).map(|_| once()).collect()
 }
 
 /// How many ms the tools take for what a node has, in an empty one.

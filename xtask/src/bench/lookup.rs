@@ -71,7 +71,7 @@ pub(super) fn measure(modes: &[&'static str], folder: &Path, file: &Path) -> Res
 }
 
 /// The median µs of a connect to each, each in its turn.
-fn connects<const N: usize>(to: [SocketAddr; N]) -> Result<[f64; N]> {
+pub(super) fn connects<const N: usize>(to: [SocketAddr; N]) -> Result<[f64; N]> {
     let mut samples = [const { Vec::new() }; N];
     for _ in 0..CONNECTS {
         for (at, samples) in to.iter().zip(&mut samples) {

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
+use super::passes;
 use super::round::Round;
 use crate::field::Tools;
 use bench::figure::{Figure, Figures, Goal, percentile};
@@ -39,7 +40,7 @@ fn measure_size(size: u32, folder: &Path, figures: &mut Figures) -> Result<()> {
         let round = Round::start("nftables", &tools, size, &folder.join("alone"))?;
         loads.push(round.load()?);
         thread::sleep(Duration::from_millis(300));
-        writes.push(longest_pass(&round.log)?);
+        writes.push(passes::longest(&round.log)?);
         let watched = Round::start("nftables", &tools, size, &folder.join("watched"))?;
         kernel.push(watched_load(&watched, &folder)?);
         watched.proxy.stop()?;
@@ -61,16 +62,16 @@ fn measure_size(size: u32, folder: &Path, figures: &mut Figures) -> Result<()> {
 }
 
 fn measure_changes(of: &str, round: &mut Round, figures: &mut Figures) -> Result<()> {
-    let passes = passes(&round.log)?.len();
+    let before = passes::count(&round.log)?;
     let cpu = round.proxy.cpu()?;
     let seen = (0..CHANGES).map(|_| round.change()).collect::<Result<Vec<f64>>>()?;
     let cpu = round.proxy.cpu()? - cpu;
-    let passes = passes_after(&round.log, passes)?;
+    let took = passes::after(&round.log, before)?;
     for percent in [50, 95] {
         let name = format!("change p{percent}, {of}");
         figures.add(Figure::new(name, "ms", percentile(&seen, percent)))?;
         let name = format!("pass of a change p{percent}, {of}");
-        figures.add(Figure::new(name, "ms", percentile(&passes, percent)))?;
+        figures.add(Figure::new(name, "ms", percentile(&took, percent)))?;
     }
     let per_change = cpu * 1000.0 / f64::from(CHANGES);
     figures.add(Figure::new(format!("CPU per change, {of}"), "ms", per_change).goal(Goal::AtMost(1.0)))
@@ -106,44 +107,5 @@ impl Drop for Watching {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         }
         let _ = self.0.wait();
-    }
-}
-
-pub(super) fn longest_pass(log: &Path) -> Result<f64> {
-    passes(log)?.into_iter().max_by(f64::total_cmp).context("there was a pass")
-}
-
-/// How many ms each pass took that wrote something, as the log tells.
-pub(super) fn passes(log: &Path) -> Result<Vec<f64>> {
-    let text = fs::read_to_string(log)?;
-    let lines = text.lines().filter(|line| line.contains("kernel brought to plan"));
-    lines.map(|line| took(line).with_context(|| format!("no time in {line:?}"))).collect()
-}
-
-pub(super) fn passes_after(log: &Path, before: usize) -> Result<Vec<f64>> {
-    Ok(passes(log)?.split_off(before))
-}
-
-/// A duration as Rust prints it: `took=1.25ms`.
-fn took(line: &str) -> Option<f64> {
-    let (_, text) = line.split_once("took=")?;
-    let text = text.split_whitespace().next()?;
-    let scales = [("ns", 1e-6), ("µs", 1e-3), ("ms", 1.0), ("s", 1000.0)];
-    let (number, scale) =
-        scales.into_iter().find_map(|(unit, scale)| Some((text.strip_suffix(unit)?, scale)))?;
-    Some(number.parse::<f64>().ok()? * scale)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::took;
-
-    #[test]
-    fn a_pass_tells_how_long_it_took() {
-        let line =
-            |text: &str| took(&format!("INFO pass: kernel brought to plan puts=1 took={text} cause=Plan"));
-        assert_eq!(line("1.5s").map(|ms| ms.to_string()), Some("1500".to_owned()));
-        assert_eq!(line("250µs").map(|ms| ms.to_string()), Some("0.25".to_owned()));
-        assert_eq!(line("soon"), None);
     }
 }

@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use kernel_io::netns::Netns;
 
 use super::cluster::Cluster;
+use super::passes;
 use crate::field::{Answer, Fairlead, Field, Proxy, Tools, ask};
 
 /// The proxy on a node that nobody else is on.
@@ -35,7 +36,7 @@ impl Round {
         let log = folder.join("proxy.log");
         let proxy = fairlead.serve(&field.node, log.clone())?;
         let start = Instant::now();
-        while passes(&log)? == 0 {
+        while passes::count(&log)? == 0 {
             ensure!(start.elapsed() < PATIENCE, "the proxy does not start");
             thread::sleep(Duration::from_millis(20));
         }
@@ -46,10 +47,10 @@ impl Round {
     /// How many ms it takes from the rename of the manifests until the last Service answers. When this returns, the
     /// others do so too.
     pub(super) fn load(&self) -> Result<f64> {
-        let before = passes(&self.log)?;
+        let before = passes::count(&self.log)?;
         let start = self.cluster.appear()?;
         let took = self.await_answer(self.cluster.last(), start, Duration::from_millis(2), |_| true)?;
-        while passes(&self.log)? == before {
+        while passes::count(&self.log)? == before {
             ensure!(start.elapsed() < PATIENCE, "the proxy does not end writing");
             thread::sleep(Duration::from_millis(20));
         }
@@ -85,9 +86,4 @@ impl Round {
             Ok(start.elapsed().as_secs_f64() * 1000.0)
         })?
     }
-}
-
-/// How many times the proxy has written something.
-fn passes(log: &Path) -> Result<usize> {
-    Ok(std::fs::read_to_string(log)?.matches("brought to plan").count())
 }

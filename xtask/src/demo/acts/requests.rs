@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use kernel_io::netns::Netns;
 
 use super::super::Mode;
@@ -34,22 +34,19 @@ pub(in crate::demo) fn spread(stage: &mut Stage, report: &mut Report) -> Result<
     for way in ways(stage)? {
         let asked: Vec<Result<Answer>> =
             way.netns.run(|| (0..REQUESTS).map(|_| http::get(way.at)).collect())?;
-        let (answers, lost): (Vec<_>, Vec<_>) = asked.into_iter().partition(Result::is_ok);
-        let (answers, lost): (Vec<_>, Vec<_>) =
-            (answers.into_iter().flatten().collect(), lost.into_iter().filter_map(Result::err).collect());
+        let lost = asked.iter().filter(|answer| answer.is_err()).count();
+        let answers: Vec<Answer> = asked.into_iter().collect::<Result<_>>().with_context(|| {
+            format!("{lost} of {REQUESTS} requests from {} to {} were lost", way.from, way.to)
+        })?;
         let mut by_pod: BTreeMap<&str, usize> = BTreeMap::new();
         for answer in &answers {
             ensure!(answer.pod.starts_with(way.pods), "{} answered for {}", answer.pod, way.to);
             ensure!(answer.client == way.seen, "the pod saw {} in place of {}", answer.client, way.seen);
             *by_pod.entry(&answer.pod).or_default() += 1;
         }
-        if let Some(why) = lost.first() {
-            let lost = lost.len();
-            bail!("{lost} of {REQUESTS} requests from {} to {} were lost: {why:#}", way.from, way.to);
-        }
         ensure!(by_pod.len() == 4, "only {by_pod:?} answered");
         let mut cells: Vec<Cell> = vec![way.from.into(), way.to.into(), REQUESTS.into()];
-        cells.push(0.into());
+        cells.push(lost.into());
         cells.extend(by_pod.values().map(|count| Cell::from(*count)));
         cells.push(if way.seen == IpAddr::from(NODE) { "the node".into() } else { "the client".into() });
         table.row(cells);
