@@ -186,8 +186,8 @@ fn settings() -> Settings {
 
 fn opened(number: u16, transport: Transport, server: u16) -> Change<kernel_state::listeners::Listeners> {
     let endpoints = [SocketAddr::from((Ipv4Addr::LOCALHOST, server))].into();
-    let key = Key { name: format!("bench/{number}").into(), transport };
-    Change::Put { key, value: Listener { endpoints, kept: None }, replaced: None }
+    let key = Key::new(&format!("bench/{number}"), transport);
+    Change::Put { key, value: Listener { endpoints, ..Listener::default() }, replaced: None }
 }
 
 /// Raises the limit of open files as far as it goes.

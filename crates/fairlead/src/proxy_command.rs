@@ -13,7 +13,7 @@ use clap::error::ErrorKind as UsageError;
 use clap::{Args, Command};
 use proxy::{
     Access, Balancer, Configuration, FileNews, Input, KubeProxyConfiguration, LocalFallback, Origin,
-    OwnSettings, PassedOver, ProxyError, ProxyMode,
+    OwnSettings, PassedOver, ProxyError, ProxyMode, Transparency,
 };
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -92,6 +92,11 @@ pub(crate) struct ProxyCommand {
     /// Which endpoint a new client of the userspace mode gets.
     #[arg(long, value_name = "NAME", value_parser = balancer(), default_value = "round-robin")]
     userspace_balancer: String,
+
+    /// In the userspace mode, call endpoints under the client's address where the other modes would keep it and answers
+    /// come by this node.
+    #[arg(long)]
+    userspace_transparent: bool,
 
     /// How long connections to an endpoint may live on that has gone, in the userspace and ipvs modes.
     #[arg(long, value_name = "TIME", value_parser = flags::time, default_value = "15m")]
@@ -259,6 +264,7 @@ impl ProxyCommand {
         let named = Balancer::NAMES.into_iter().find(|(name, _)| *name == self.userspace_balancer);
         OwnSettings {
             balancer: named.map(|(_, balancer)| balancer).unwrap_or_default(),
+            transparency: if self.userspace_transparent { Transparency::On } else { Transparency::Off },
             udp_timeout: self.udp_timeout,
             drain_timeout: self.drain_timeout,
             shutdown_grace: self.shutdown_grace,

@@ -21,7 +21,7 @@ pub mod nft;
 pub mod overlay;
 mod pipeline;
 pub mod process;
-pub mod socket_mark;
+pub mod socket_options;
 mod sum;
 pub mod sysctl;
 mod target;

@@ -20,6 +20,7 @@ mod door;
 mod handle;
 mod news;
 mod route;
+mod routing;
 mod wire;
 
 pub use device::Device;
@@ -27,6 +28,7 @@ pub use door::{Links, VethEnd};
 pub use handle::Link;
 pub use news::AddressNews;
 pub use route::Route;
+pub use routing::Routing;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -138,6 +140,15 @@ pub enum AddressScope {
     Host,
     /// As far as an administrator's number says.
     Other(u8),
+}
+
+/// Where packets to an address go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// They stay here: the address is this machine's own.
+    Local,
+    /// Through the link of this number.
+    Link(u32),
 }
 
 impl LinkError {

@@ -12,6 +12,7 @@ pub mod ipvs;
 pub mod links;
 pub mod listeners;
 pub mod nft;
+pub mod routing;
 mod sum;
 mod tracker;
 pub mod xtables;

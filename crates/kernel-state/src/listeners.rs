@@ -22,6 +22,8 @@ pub struct Key {
     pub name: Arc<str>,
     /// What it takes.
     pub transport: Transport,
+    /// Under whose address it calls endpoints.
+    pub caller: Caller,
 }
 
 /// What can be relayed.
@@ -34,12 +36,40 @@ pub enum Transport {
 }
 
 /// Where a listener leads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Listener {
     /// Each new client gets one of these.
     pub endpoints: Arc<[SocketAddr]>,
     /// How many seconds a client's address keeps its endpoint.
     pub kept: Option<u32>,
+    /// What an endpoint is told of its client before anything else.
+    pub header: Header,
+}
+
+/// What an endpoint is told of its client before anything else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Header {
+    /// Nothing.
+    #[default]
+    None,
+    /// The header of the PROXY protocol's version 2, in a connection.
+    ProxyV2,
+}
+
+/// Under whose address endpoints are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Caller {
+    /// The relay's own.
+    Relay,
+    /// The client's, where its answers come past this node.
+    Client,
+}
+
+impl Key {
+    /// One that calls endpoints under the relay's own address.
+    pub fn new(name: &str, transport: Transport) -> Self {
+        Self { name: name.into(), transport, caller: Caller::Relay }
+    }
 }
 
 impl Transport {
@@ -82,7 +112,11 @@ impl Display for Transport {
 
 impl Display for Key {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
-        write!(out, "{{{} {}}}", self.transport, self.name)
+        let caller = match self.caller {
+            Caller::Relay => "",
+            Caller::Client => " as the client",
+        };
+        write!(out, "{{{} {}{caller}}}", self.transport, self.name)
     }
 }
 
@@ -90,9 +124,12 @@ impl Display for Listener {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         out.write_str("to")?;
         self.endpoints.iter().try_for_each(|endpoint| write!(out, " {endpoint}"))?;
-        match self.kept {
-            Some(seconds) => write!(out, ", kept {seconds} s"),
-            None => Ok(()),
+        if let Some(seconds) = self.kept {
+            write!(out, ", kept {seconds} s")?;
         }
+        out.write_str(match self.header {
+            Header::None => "",
+            Header::ProxyV2 => ", behind a PROXY v2 header",
+        })
     }
 }

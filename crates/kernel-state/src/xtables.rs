@@ -133,6 +133,8 @@ pub enum Match {
     SourceIsLocal,
     /// `-m addrtype --dst-type LOCAL`
     DestinationIsLocal,
+    /// `-m socket --transparent`: for a socket of this machine at an address that need not be its own.
+    TransparentSocket,
     /// `-m statistic --mode random --probability`
     Probability(Probability),
     /// `-m recent --rcheck --seconds --reap`: whether the source is on a list, and was put there lately.
@@ -333,6 +335,7 @@ impl Match {
             | Self::ConnectionState(..)
             | Self::SourceIsLocal
             | Self::DestinationIsLocal
+            | Self::TransparentSocket
             | Self::Probability(_)
             | Self::RecentlySeen(..)
             | Self::SetSeen(_)

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use kernel_state::listeners::{self, Listener, ListenersState};
+use kernel_state::listeners::{self, Caller, Listener, ListenersState};
 use kernel_state::xtables::{ChainName, Protocol, Rule, Table, Target, XtablesState};
 
 use crate::ways::{Arrived, joined};
@@ -284,7 +284,13 @@ impl<'a> RuleReader<'a> {
         let taken = matches!(end, End::Accepted | End::OfChain | End::OfRule);
         let Some(key) = walk.listener.as_ref().filter(|_| taken) else { return outcome(walk, end) };
         let listener = self.listeners.get(key).ok_or_else(|| Puzzle::NoSuchListener(key.to_string()))?;
-        let to = listener.endpoints.iter().map(|endpoint| (*endpoint, SeenAs::Node)).collect();
+        let comes_by = |ip: &IpAddr| *ip != walk.source && !self.host.has(ip);
+        let seen_as = |endpoint: &SocketAddr| match key.caller {
+            // Answers must come by this node, and be routed.
+            Caller::Client if comes_by(&endpoint.ip()) && !self.host.has(&walk.source) => SeenAs::Itself,
+            Caller::Client | Caller::Relay => SeenAs::Node,
+        };
+        let to = listener.endpoints.iter().map(|endpoint| (*endpoint, seen_as(endpoint))).collect();
         let next = if listener.kept.is_some() { Next::Same } else { Next::Anywhere };
         Ok(Outcome::Forwarded { to, next })
     }

@@ -9,14 +9,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use kernel_state::listeners::{self, Listener, Listeners, ListenersState, Transport};
+use kernel_state::listeners::{self, Caller, Header, Listener, Listeners, ListenersState, Transport};
+use kernel_state::routing::{Routing, RoutingState};
 use kernel_state::xtables::{
     ChainName, ConnectionStates, Key, Layout, Match, Part, Protocol, RejectWith, Rule, Rules, Sense, Table,
     Target, Xtables, XtablesState, rule_set,
 };
 use kernel_state::{State, Sum};
 use service_plan::{
-    Address, Entrance, Family, LocalPods, NodePlan, NodePort, PoolName, ServicePlan, Source, Verdict,
+    Address, ClientHeader, Entrance, Family, LocalPods, Masquerade, NodePlan, NodePort, PoolName,
+    ServicePlan, Source, Verdict,
 };
 
 use crate::Mode;
@@ -27,16 +29,36 @@ mod skeleton;
 use skeleton::node_port_matches;
 
 /// The mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Userspace;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Userspace {
+    /// Whether endpoints see their clients.
+    pub transparency: Transparency,
+}
+
+/// Whether endpoints see their clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Transparency {
+    /// They see the node.
+    #[default]
+    Off,
+    /// They see the client, unless the plan masquerades it.
+    On,
+}
 
 const PORTALS: [&str; 2] = ["KUBE-PORTALS-CONTAINER", "KUBE-PORTALS-HOST"];
 const NODE_PORTS: [&str; 2] = ["KUBE-NODEPORT-CONTAINER", "KUBE-NODEPORT-HOST"];
 const NON_LOCAL: &str = "KUBE-NODEPORT-NON-LOCAL";
 const PORTAL: &str = "KUBE-PORTAL-";
+const ANSWERS: &str = "KUBE-PORTALS-ANSWERS";
 const REFUSED: &str = "KUBE-PORTALS-REFUSED";
 
+/// What the mode is said in: the way back of answers to clients' own addresses, listeners, and rules that lead there.
+pub type UserspaceObjects = Sum<Routing, Sum<Listeners, Xtables>>;
+
 impl Userspace {
+    /// The routing table of answers to clients' own addresses. Whatever is in it is ours.
+    pub const ANSWERS_TABLE: u32 = 7253;
+
     /// By which names a chain or rule is ours, also where a kube-proxy left it.
     pub fn layout() -> Layout {
         skeleton::layout()
@@ -44,16 +66,19 @@ impl Userspace {
 }
 
 impl Mode for Userspace {
-    type Objects = Sum<Listeners, Xtables>;
+    type Objects = UserspaceObjects;
 
     fn skeleton(&self, node: &NodePlan) -> State<Self::Objects> {
-        State::<Self::Objects>::of(ListenersState::new(), skeleton::skeleton(node))
+        let rules = skeleton::skeleton(node, self.transparency);
+        let rest = State::<Sum<Listeners, Xtables>>::of(ListenersState::new(), rules);
+        State::<Self::Objects>::of(skeleton::routing(node, self.transparency), rest)
     }
 
     fn render(&self, plan: &ServicePlan, node: &NodePlan) -> State<Self::Objects> {
         // A process cannot relay SCTP without losing what it is for, several addresses and streams.
         let Some(transport) = transport(plan.name.protocol) else { return State::new() };
         let mut rendering = Rendering {
+            transparency: self.transparency,
             plan,
             node,
             name: plan.name.to_string(),
@@ -74,6 +99,7 @@ impl Mode for Userspace {
 
 /// One service port on its way into listeners and rules.
 struct Rendering<'a> {
+    transparency: Transparency,
     plan: &'a ServicePlan,
     node: &'a NodePlan,
     name: String,
@@ -91,13 +117,15 @@ struct Rendering<'a> {
 impl Rendering<'_> {
     fn entrance(&mut self, entrance: &Entrance) {
         let at = entrance.at;
-        let lines = lines(entrance, self.node);
+        let lines = lines(entrance, self.node, |verdict| self.way(verdict));
         let last = lines.iter().rposition(|(_, verdict)| matches!(verdict, Verdict::Forward { .. }));
         // Behind the last one that is forwarded nothing needs to be kept from it.
         let until_last = &lines[..last.map_or(0, |last| last + 1)];
         let targets = until_last.iter().map(|(who, verdict)| {
             let target = match verdict {
-                Verdict::Forward { pool, .. } => Target::Listener(self.listener(*pool)),
+                Verdict::Forward { pool, masquerade } => {
+                    Target::Listener(self.listener(*pool, self.caller(*masquerade)))
+                }
                 Verdict::Reject | Verdict::Drop => Target::Accept,
             };
             (who.clone(), target)
@@ -147,18 +175,40 @@ impl Rendering<'_> {
         places.into_iter().flat_map(of_place).collect()
     }
 
+    /// Under whose address endpoints are called.
+    fn caller(&self, masquerade: Masquerade) -> Caller {
+        match (self.transparency, masquerade) {
+            (Transparency::On, Masquerade::No) => Caller::Client,
+            (Transparency::On, Masquerade::Yes) | (Transparency::Off, _) => Caller::Relay,
+        }
+    }
+
+    /// What a client can notice of a verdict.
+    fn way(&self, verdict: Verdict) -> Way {
+        match verdict {
+            Verdict::Forward { pool, masquerade } => Way::In(pool, self.caller(masquerade)),
+            Verdict::Reject => Way::Refused,
+            Verdict::Drop => Way::Nowhere,
+        }
+    }
+
     /// The listener of a pool, which is there from now on.
-    fn listener(&mut self, pool: PoolName) -> listeners::Key {
+    fn listener(&mut self, pool: PoolName, caller: Caller) -> listeners::Key {
         let suffix = match pool {
             PoolName::Cluster => "cluster",
             PoolName::Local => "local",
         };
         let name = format!("{}@{suffix}", self.name).into();
-        let key = listeners::Key { name, transport: self.transport };
+        let key = listeners::Key { name, transport: self.transport, caller };
         self.listeners.entry(key.clone()).or_insert_with(|| {
             let endpoints: Arc<[SocketAddr]> =
                 self.plan.pool(pool).iter().map(|endpoint| endpoint.at).collect();
-            Listener { endpoints, kept: self.plan.affinity.map(|seconds| seconds.0) }
+            let header = match self.plan.header {
+                ClientHeader::None => Header::None,
+                ClientHeader::ProxyV2 => Header::ProxyV2,
+            };
+            let kept = self.plan.affinity.map(|seconds| seconds.0);
+            Listener { endpoints, kept, header }
         });
         key
     }
@@ -218,7 +268,7 @@ impl Rendering<'_> {
         Rule::new([comment].into_iter().chain(to), Target::Accept)
     }
 
-    fn into_state(self) -> State<Sum<Listeners, Xtables>> {
+    fn into_state(self) -> State<UserspaceObjects> {
         let part = Part::Of(self.name.as_str().into(), self.protocol);
         let (container, host) = (0, 1);
         let mut rules = XtablesState::new();
@@ -241,12 +291,21 @@ impl Rendering<'_> {
         for (key, listener) in self.listeners {
             sockets.put(key, listener);
         }
-        State::<Sum<Listeners, Xtables>>::of(sockets, rules)
+        let rest = State::<Sum<Listeners, Xtables>>::of(sockets, rules);
+        State::<UserspaceObjects>::of(RoutingState::new(), rest)
     }
 }
 
+/// What a client can notice of a verdict.
+#[derive(PartialEq, Eq)]
+enum Way {
+    In(PoolName, Caller),
+    Refused,
+    Nowhere,
+}
+
 /// Who meets which verdict at an entrance, as the matches of one rule each; the first that fits decides.
-fn lines(entrance: &Entrance, node: &NodePlan) -> Vec<(Vec<Match>, Verdict)> {
+fn lines(entrance: &Entrance, node: &NodePlan, way: impl Fn(Verdict) -> Way) -> Vec<(Vec<Match>, Verdict)> {
     let mut lines = Vec::new();
     let mut admitted: Option<(&[IpNet], Verdict)> = None;
     for (source, verdict) in &entrance.verdicts {
@@ -262,28 +321,23 @@ fn lines(entrance: &Entrance, node: &NodePlan) -> Vec<(Vec<Match>, Verdict)> {
     }
     // Those inside the ranges have met their verdicts.
     lines.extend(admitted.map(|(_, verdict)| (Vec::new(), verdict)));
-    without_idle(lines)
+    without_idle(lines, way)
 }
 
-/// A line does nothing if the next one takes everybody to where it leads. In whose name does not matter here: a
-/// relay has only its own.
-fn without_idle(lines: Vec<(Vec<Match>, Verdict)>) -> Vec<(Vec<Match>, Verdict)> {
+/// A line does nothing if the next one takes everybody to where it leads.
+fn without_idle(
+    lines: Vec<(Vec<Match>, Verdict)>,
+    way: impl Fn(Verdict) -> Way,
+) -> Vec<(Vec<Match>, Verdict)> {
     let mut kept: Vec<(Vec<Match>, Verdict)> = Vec::new();
     for (who, verdict) in lines.into_iter().rev() {
-        let is_idle = kept.last().is_some_and(|(next, after)| next.is_empty() && leads_as(verdict, *after));
+        let is_idle = kept.last().is_some_and(|(next, after)| next.is_empty() && way(verdict) == way(*after));
         if !is_idle {
             kept.push((who, verdict));
         }
     }
     kept.reverse();
     kept
-}
-
-fn leads_as(one: Verdict, other: Verdict) -> bool {
-    match (one, other) {
-        (Verdict::Forward { pool, .. }, Verdict::Forward { pool: other, .. }) => pool == other,
-        (one, other) => one == other,
-    }
 }
 
 /// How the senders of a source are told.

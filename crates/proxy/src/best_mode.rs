@@ -92,16 +92,13 @@ fn sample(family: Family) -> Plan {
     let mut facts = Facts::new(settings, node);
     let name = ServiceName::new("sample", "sample");
     let port = Port::new(80).expect("it is not 0");
+    let (protocol, node_port) = (Protocol::Tcp, NodePort::new(30000));
+    let service_port = ServicePort { name: "".into(), protocol, port, node_port };
     let service = Service {
         created: None,
         kind: ServiceKind::LoadBalancer,
         cluster_ips: vec![ip(ours)],
-        ports: vec![ServicePort {
-            name: "".into(),
-            protocol: Protocol::Tcp,
-            port,
-            node_port: NodePort::new(30000),
-        }],
+        ports: vec![service_port],
         external_ips: vec![ip(theirs[0])],
         load_balancer_ips: vec![ip(theirs[1])],
         source_ranges: vec![range],
@@ -111,6 +108,7 @@ fn sample(family: Family) -> Plan {
         health_check_node_port: None,
         weights: BTreeMap::new(),
         scheduler: None,
+        header: service_plan::ClientHeader::None,
     };
     let endpoint = |address: &str, node: &str| SliceEndpoint {
         address: ip(address),
@@ -123,7 +121,7 @@ fn sample(family: Family) -> Plan {
     let slice = EndpointSlice {
         service: name.clone(),
         family,
-        ports: vec![SlicePort { name: "".into(), protocol: Protocol::Tcp, port }],
+        ports: vec![SlicePort { name: "".into(), protocol, port }],
         endpoints: vec![endpoint(theirs[0], "sample"), endpoint(theirs[1], "other")],
     };
     facts.apply(FactChange::Service(name, Some(Arc::new(service))));

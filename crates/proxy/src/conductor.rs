@@ -14,11 +14,12 @@ use tracing::{info, warn};
 
 use crate::config::Configuration;
 use crate::initialize;
-use crate::ipvs::{self, IpvsSettings, Overlaps};
+use crate::ipvs::{self, IpvsSettings};
 use crate::knowledge::{Knowledge, Listed};
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
 use crate::presence::Presence;
 use crate::relaying::{self, Relaying};
+use crate::remarks::Remarks;
 use crate::serving::StartError;
 use crate::source::{Origin, Source};
 use crate::tracking;
@@ -77,9 +78,8 @@ pub enum ProxyError {
 /// Prints the whole wanted state of both families. Touches nothing, and needs no privilege.
 pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError> {
     let mut knowledge = read_whole(input)?;
-    let Configuration { mode, ipvs, .. } = &input.configuration;
     for family in Family::BOTH {
-        modes::print(*mode, &knowledge.plan(&Touched::everything(), family), ipvs, out)?;
+        modes::print(&input.configuration, &knowledge.plan(&Touched::everything(), family), out)?;
     }
     Ok(())
 }
@@ -93,10 +93,10 @@ pub fn once(input: &Input) -> Result<(), ProxyError> {
         return Err(ProxyError::OnceUserspace);
     }
     let mut opened = open(&input.configuration, &knowledge)?;
-    let mut overlaps = Overlaps::new(mode, ipvs);
+    let mut remarks = Remarks::new(mode, ipvs);
     for (family, reconciler) in &mut opened.families {
         let plan = knowledge.plan(&Touched::everything(), *family);
-        overlaps.tell(&plan);
+        remarks.tell(&plan);
         reconciler.want(&plan);
     }
     write_all(opened.families)?;
@@ -116,7 +116,7 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
     let assumed = source.eligibility();
     knowledge.take(source.first());
     let Opened { families, relay } = open(&input.configuration, &knowledge)?;
-    let mut overlaps = Overlaps::new(input.configuration.mode, &input.configuration.ipvs);
+    let mut remarks = Remarks::new(input.configuration.mode, &input.configuration.ipvs);
     initialize::take_place(input.configuration.oom_score_adj);
     let served: Vec<Family> = families.iter().map(|(family, _)| *family).collect();
     initialize::advise(&input.configuration, &served);
@@ -140,7 +140,7 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
         }
         presence.node(&knowledge);
         if knowledge.listed() == Listed::Yes {
-            send_plans(&mut knowledge, &mut overlaps, &Touched::everything(), &writers);
+            send_plans(&mut knowledge, &mut remarks, &Touched::everything(), &writers);
         }
         info!(services = knowledge.service_count(), "serving");
         for message in messages {
@@ -152,7 +152,7 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
             };
             presence.node(&knowledge);
             if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
-                send_plans(&mut knowledge, &mut overlaps, &touched, &writers);
+                send_plans(&mut knowledge, &mut remarks, &touched, &writers);
             }
         }
         if let Some(relay) = &relay {
@@ -241,11 +241,11 @@ pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Resu
     Ok(opened)
 }
 
-fn send_plans(knowledge: &mut Knowledge, overlaps: &mut Overlaps, touched: &Touched, writers: &[Writer]) {
+fn send_plans(knowledge: &mut Knowledge, remarks: &mut Remarks, touched: &Touched, writers: &[Writer]) {
     let news = knowledge.take_news();
     for Writer { family, plans, witness } in writers {
         let plan = knowledge.plan(touched, *family);
-        overlaps.tell(&plan);
+        remarks.tell(&plan);
         witness.queued(news.clone());
         // A writer ends only when its channel does.
         plans.send(plan).expect("the writer lives as long as its channel");

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proxy_modes::LocalFallback;
+use proxy_modes::{LocalFallback, Transparency};
 use relay::{Balancer, PortRange};
 use service_plan::Settings;
 use thiserror::Error;
@@ -154,6 +154,8 @@ pub enum TcpBeLiberal {
 pub struct OwnSettings {
     /// Which endpoint a new client of the userspace mode gets.
     pub balancer: Balancer,
+    /// Whether endpoints see their clients in the userspace mode.
+    pub transparency: Transparency,
     /// How long a client that sends datagrams is remembered without any.
     pub udp_timeout: Duration,
     /// How long connections to an endpoint that has gone may live on.
@@ -202,6 +204,7 @@ impl Default for OwnSettings {
     fn default() -> Self {
         Self {
             balancer: Balancer::RoundRobin,
+            transparency: Transparency::Off,
             udp_timeout: Duration::from_secs(5),
             drain_timeout: Duration::from_mins(15),
             shutdown_grace: Duration::ZERO,

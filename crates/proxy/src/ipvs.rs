@@ -157,7 +157,7 @@ fn servers(family: Family, settings: &IpvsSettings) -> Result<Servers, IpvsError
     Ok(Servers::open(set_family(family), ownership, settings.drain_limit)?)
 }
 
-fn set_family(family: Family) -> SetFamily {
+pub(crate) fn set_family(family: Family) -> SetFamily {
     match family {
         Family::V4 => SetFamily::Inet,
         Family::V6 => SetFamily::Inet6,

@@ -18,6 +18,7 @@ mod modes;
 mod presence;
 mod reconciler;
 mod relaying;
+mod remarks;
 #[cfg(test)]
 mod samples;
 mod serving;
@@ -38,7 +39,7 @@ pub use config::{
 pub use flows::FlowsPass;
 pub use initialize::initialize;
 pub use modes::{ModeError, ProxyMode};
-pub use proxy_modes::LocalFallback;
+pub use proxy_modes::{LocalFallback, Transparency};
 pub use reconciler::{Extent, Failure, Failures, Pass, Reconciler, Refusal, Rules, Sighting, Spent};
 pub use relay::Balancer;
 pub use service_watch::Access;

@@ -6,18 +6,21 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use kernel_io::link::{LinkError, Routing};
 use kernel_io::listeners::{AddressBook, WithListeners};
 use kernel_io::xtables::{OpenError, Tool, Xtables};
 use kernel_io::{SumTarget, nft, sysctl};
 use kernel_state::Retried;
 use kernel_state::nft::Family as NftFamily;
+use kernel_state::routing::Routing as Objects;
 use kernel_state::xtables::{GuardedChain, Layout};
-use proxy_modes::{InvalidPackets, Iptables, Ipvs, Mode, Nftables, Userspace};
+use proxy_modes::{InvalidPackets, Iptables, Ipvs, Mode, Nftables, Transparency, Userspace};
 use relay::Relay;
 use service_plan::{Family, LocalhostNodePorts, Plan, SentOn};
 use thiserror::Error;
 use tracing::{debug, warn};
 
+use crate::config::Configuration;
 use crate::flows::{Tracked, WithFlows};
 use crate::ipvs::{self, BareObjects, IpvsError, IpvsSettings, Nothing};
 use crate::reconciler::{Pass, Reconciler, Sighting};
@@ -72,6 +75,9 @@ pub enum ModeError {
     /// The threads that relay.
     #[error("cannot start the relay: {0}")]
     Relay(io::Error),
+    /// The kernel's policy routing.
+    #[error("cannot see how packets are routed")]
+    Routing(#[source] LinkError),
     /// The kernel's IPVS, and what the mode needs around it.
     #[error(transparent)]
     Ipvs(#[from] IpvsError),
@@ -150,7 +156,13 @@ pub(crate) fn cleaners(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families,
             Ok(cleaners)
         }
         // Its listeners are gone with the process that had them.
-        ProxyMode::Userspace => open_xtables(iptables_mode(), &Userspace::layout()),
+        ProxyMode::Userspace => {
+            let mut cleaners = open_xtables(iptables_mode(), &Userspace::layout())?;
+            cleaners.extend(of_both_families(|family| {
+                Ok(Box::new(Reconciler::new(Nothing::<Objects>::new(), answers(family)?)))
+            })?);
+            Ok(cleaners)
+        }
     }
 }
 
@@ -196,7 +208,7 @@ fn if_installed(cleaners: Result<Families, ModeError>) -> Result<Families, ModeE
         ModeError::Xtables(error) => matches!(error, OpenError::Missing { .. }),
         ModeError::Nft(error) => matches!(error, nft::OpenError::Missing(_)),
         ModeError::Ipvs(error) => error.is_absence(),
-        ModeError::Relay(_) => false,
+        ModeError::Relay(_) | ModeError::Routing(_) => false,
     };
     match cleaners {
         Err(error) if is_absence(&error) => {
@@ -208,25 +220,21 @@ fn if_installed(cleaners: Result<Families, ModeError>) -> Result<Families, ModeE
 }
 
 /// Prints all that a mode wants for a plan of everything.
-pub(crate) fn print(
-    mode: ProxyMode,
-    plan: &Plan,
-    ipvs: &IpvsSettings,
-    out: &mut dyn io::Write,
-) -> io::Result<()> {
+pub(crate) fn print(configuration: &Configuration, plan: &Plan, out: &mut dyn io::Write) -> io::Result<()> {
+    let Configuration { mode, ipvs, own, .. } = configuration;
     match mode {
         ProxyMode::Iptables => {
             write!(out, "# {}\n{}", tool(plan.node.family).name(), whole_state(&iptables_mode(), plan))
         }
         ProxyMode::Nftables => write!(out, "{}", whole_state(&Nftables, plan)),
         ProxyMode::Userspace => {
-            let (listeners, rules) = whole_state(&Userspace, plan).parts();
-            write!(
-                out,
-                "# {} listeners\n{listeners}# {}\n{rules}",
-                plan.node.family,
-                tool(plan.node.family).name()
-            )
+            let (routing, rest) = whole_state(&Userspace { transparency: own.transparency }, plan).parts();
+            let (listeners, rules) = rest.parts();
+            let family = plan.node.family;
+            if own.transparency == Transparency::On {
+                write!(out, "# {family} routing\n{routing}")?;
+            }
+            write!(out, "# {family} listeners\n{listeners}# {}\n{rules}", tool(family).name())
         }
         ProxyMode::Ipvs => {
             write!(out, "# {}\n{}", plan.node.family, whole_state(&ipvs_mode(ipvs), plan))
@@ -308,10 +316,16 @@ fn open_userspace(relaying: &Relaying) -> Result<(Families, Relay), ModeError> {
         let book = AddressBook::default();
         let first = relay.listeners(relaying.ip(family), relaying.ports, book.clone());
         let rules = Xtables::open(tool(family), Userspace::layout())?;
-        let target = SumTarget { first, then: WithListeners::new(rules, book) };
-        Ok(Box::new(Reconciler::new(Userspace, target)))
+        let then = SumTarget { first, then: WithListeners::new(rules, book) };
+        let target = SumTarget { first: answers(family)?, then };
+        Ok(Box::new(Reconciler::new(Userspace { transparency: relaying.transparency }, target)))
     })?;
     Ok((families, relay))
+}
+
+/// The way back of answers to clients' own addresses.
+fn answers(family: Family) -> Result<Routing, ModeError> {
+    Routing::open(ipvs::set_family(family), Userspace::ANSWERS_TABLE).map_err(ModeError::Routing)
 }
 
 fn tool(family: Family) -> Tool {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, Opts};
+use proxy_modes::Transparency;
 use relay::{Counts, Mark, PortRange, Relay, Settings};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service_plan::Family;
@@ -20,6 +21,8 @@ use crate::config::Configuration;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Relaying {
     settings: Settings,
+    /// Whether endpoints see their clients.
+    pub(crate) transparency: Transparency,
     /// The ports of its listeners.
     pub(crate) ports: PortRange,
     v4: IpAddr,
@@ -39,6 +42,7 @@ impl Relaying {
         };
         Self {
             settings,
+            transparency: own.transparency,
             ports: *ports,
             v4: node_ip(Family::V4).unwrap_or(Ipv4Addr::LOCALHOST.into()),
             v6: node_ip(Family::V6).unwrap_or(Ipv6Addr::LOCALHOST.into()),
@@ -115,7 +119,11 @@ impl Collector for Troubles {
 /// Lets those who are connected finish, for so long at most.
 pub(crate) fn drain(relay: &Relay, grace: Duration) {
     if grace.is_zero() {
-        return info!("stopping; what is relayed ends now");
+        let ended = relay.clients();
+        return info!(
+            ended,
+            "stopping; what is relayed ends now, for nobody can take it over (--shutdown-grace gives it time)"
+        );
     }
     info!(?grace, "stopping; no new clients are taken, those that there are may finish");
     match relay.drain(grace) {

@@ -50,6 +50,7 @@ pub(crate) fn service(name: &str, cluster_ip: &str) -> FactChange {
         health_check_node_port: None,
         weights: BTreeMap::new(),
         scheduler: None,
+        header: service_plan::ClientHeader::None,
     };
     FactChange::Service(ServiceName::new("ns", name), Some(Arc::new(service)))
 }

@@ -1,21 +1,23 @@
 //! A connection: a client, and the endpoint that is called for it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel_io::socket_mark;
+use kernel_state::listeners::{Caller, Header};
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_keepalive, set_socket_linger, set_tcp_nodelay, socket_error};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::net::sockopt::{set_socket_linger, socket_error};
 
 use crate::Mark;
 use crate::clock::Moment;
 use crate::counts::Counts;
+use crate::header;
+use crate::listeners::Portal;
 use crate::pool::{Balancer, Lease, Pool};
 use crate::stream::{Moved, Stream, Tools};
+use crate::towards::{Ways, called};
 
 /// A client and its endpoint.
 pub(crate) struct Connection {
@@ -33,7 +35,8 @@ pub(crate) struct Connection {
 /// The search for an endpoint that answers.
 pub(crate) struct Call {
     pool: Arc<Pool>,
-    client: IpAddr,
+    caller: Caller,
+    client: SocketAddr,
     tried: Vec<SocketAddr>,
     attempts: usize,
     /// Whether one of them may only have been slow.
@@ -80,6 +83,7 @@ pub(crate) enum Side {
 pub(crate) struct Calling {
     pub(crate) balancer: Balancer,
     pub(crate) mark: Mark,
+    pub(crate) ways: Arc<Ways>,
     pub(crate) counts: Arc<Counts>,
 }
 
@@ -93,9 +97,10 @@ const IDLE: Duration = Duration::from_hours(24);
 const HALF_CLOSED: Duration = Duration::from_hours(1);
 
 impl Call {
-    pub(crate) fn new(pool: Arc<Pool>, client: IpAddr, now: Moment) -> Self {
+    pub(crate) fn new(portal: &Portal, client: SocketAddr, now: Moment) -> Self {
+        let (pool, caller) = (portal.pool(), portal.caller);
         let (tried, silence) = (Vec::new(), Silence::None);
-        Self { pool, client, tried, attempts: 0, silence, until: now.after(ALL_ATTEMPTS) }
+        Self { pool, caller, client, tried, attempts: 0, silence, until: now.after(ALL_ATTEMPTS) }
     }
 
     /// How long the attempt that runs may take, as a place in [`ATTEMPTS`].
@@ -106,7 +111,7 @@ impl Call {
     /// Begins to call the next endpoint.
     fn next(&mut self, calling: &Calling, now: Moment) -> Result<(OwnedFd, Lease), Next> {
         loop {
-            let picked = self.pool.pick(self.client, &self.tried, calling.balancer, now);
+            let picked = self.pool.pick(self.client.ip(), &self.tried, calling.balancer, now);
             calling.counts.passed_over.add(self.pool.take_passed_over());
             let lease = match picked {
                 Some(lease) => lease,
@@ -119,7 +124,9 @@ impl Call {
                 None => return Err(Next::Nobody),
             };
             self.attempts += 1;
-            match called(lease.endpoint().at, calling.mark) {
+            let at = lease.endpoint().at;
+            let name = calling.ways.name(self.caller, self.client, at.ip(), now);
+            match called(at, calling.mark, name) {
                 Ok(socket) => return Ok((socket, lease)),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     self.attempts -= 1;
@@ -178,8 +185,12 @@ impl Connection {
 
     /// Whether the endpoint has answered; to be asked when the kernel tells something of its socket.
     pub(crate) fn answered(&mut self) -> Result<(), Errno> {
-        if self.call.is_some() {
+        if let Some(call) = &self.call {
             socket_error(&self.endpoint).and_then(|error| error)?;
+            match call.pool.header {
+                Header::None => {}
+                Header::ProxyV2 => header::tell(&self.endpoint, &self.client, call.client)?,
+            }
             self.lease.endpoint().answered();
             self.call = None;
         }
@@ -271,26 +282,4 @@ pub(crate) enum Why {
 pub(crate) fn reset(socket: &OwnedFd) {
     // Where that fails the connection is broken anyway.
     let _ = set_socket_linger(socket, Some(Duration::ZERO));
-}
-
-/// A socket that is on its way to an endpoint.
-fn called(at: SocketAddr, mark: Mark) -> Result<OwnedFd, Errno> {
-    let socket = opened(at, SocketType::STREAM, mark)?;
-    set_tcp_nodelay(&socket, true)?;
-    set_socket_keepalive(&socket, true)?;
-    match connect(&socket, &at) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(error) => Err(error),
-    }
-}
-
-/// A socket of our own for what goes to an address.
-pub(crate) fn opened(at: SocketAddr, kind: SocketType, mark: Mark) -> Result<OwnedFd, Errno> {
-    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = socket_with(family, kind, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC, None)?;
-    if let Mark::Bits(bits) = mark {
-        socket_mark::set(&socket, bits)
-            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::PERM))?;
-    }
-    Ok(socket)
 }

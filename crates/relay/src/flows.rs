@@ -1,6 +1,7 @@
 //! Datagrams: a flow for each client, with a socket of its own towards its endpoint.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -8,13 +9,14 @@ use std::time::Duration;
 
 use kernel_io::datagrams::Batch;
 use rustix::io::Errno;
-use rustix::net::{SocketType, connect};
 
 use crate::clock::Moment;
-use crate::connection::{Calling, opened};
+use crate::connection::Calling;
 use crate::listeners::Portal;
 use crate::pool::Lease;
+use crate::refusal::{Refusal, Refusals};
 use crate::slab::{Slab, Ticket};
+use crate::towards::exchanging;
 
 /// All flows of a thread.
 pub(crate) struct Flows {
@@ -22,6 +24,7 @@ pub(crate) struct Flows {
     by_client: HashMap<(u32, SocketAddr), Ticket>,
     batch: Batch,
     calling: Calling,
+    refusals: Refusals,
     /// Which of a listener's sockets is this thread's.
     index: usize,
 }
@@ -45,6 +48,27 @@ pub(crate) enum Drained {
     Enough,
 }
 
+/// What an error of a flow's socket means.
+enum Failure {
+    /// It could not be done now.
+    Passing,
+    /// A datagram was longer than the path takes.
+    TooLong,
+    /// The endpoint does not take what it is sent; what its client is to be told of it.
+    Refused(Option<Refusal>),
+}
+
+impl Failure {
+    fn of(error: &io::Error) -> Self {
+        match Errno::from_io_error(error) {
+            Some(Errno::AGAIN | Errno::INTR | Errno::NOBUFS) => Self::Passing,
+            Some(Errno::MSGSIZE) => Self::TooLong,
+            Some(error) => Self::Refused(Refusal::of(error)),
+            None => Self::Refused(None),
+        }
+    }
+}
+
 /// What is done with sockets of new flows: their number is told, so that the kernel can tell of them.
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(&OwnedFd, Ticket) -> Result<(), Errno>;
 
@@ -53,7 +77,14 @@ const ENOUGH: usize = 8;
 
 impl Flows {
     pub(crate) fn new(calling: Calling, index: usize) -> Self {
-        Self { open: Slab::new(), by_client: HashMap::new(), batch: Batch::new(), calling, index }
+        Self {
+            open: Slab::new(),
+            by_client: HashMap::new(),
+            batch: Batch::new(),
+            calling,
+            refusals: Refusals::default(),
+            index,
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -102,12 +133,15 @@ impl Flows {
                         return Drained::All;
                     }
                 }
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => return Drained::All,
-                Err(_) => {
-                    flow.lease.endpoint().failed(now);
-                    self.remove(ticket);
-                    return Drained::All;
-                }
+                Err(error) => match Failure::of(&error) {
+                    Failure::Passing => return Drained::All,
+                    // The path takes no datagrams so long; the next ones are sent in parts. There may be more to read.
+                    Failure::TooLong => {}
+                    Failure::Refused(refusal) => {
+                        self.refused(ticket, refusal, now);
+                        return Drained::All;
+                    }
+                },
             }
         }
         Drained::Enough
@@ -139,13 +173,15 @@ impl Flows {
             flow.used = now;
             match self.batch.send(datagrams.clone(), flow.endpoint.as_fd(), None) {
                 Ok(_) => return,
-                // No room: it is lost, as datagrams are.
-                Err(error) if Errno::from_io_error(&error) == Some(Errno::AGAIN) => return,
-                Err(_) => {
-                    flow.lease.endpoint().failed(now);
-                    tried.push(flow.lease.endpoint().at);
-                    self.remove(ticket);
-                }
+                Err(error) => match Failure::of(&error) {
+                    // No room: it is lost, as datagrams are.
+                    Failure::Passing => return,
+                    Failure::TooLong => {}
+                    Failure::Refused(refusal) => {
+                        tried.push(flow.lease.endpoint().at);
+                        self.refused(ticket, refusal, now);
+                    }
+                },
             }
         }
     }
@@ -171,13 +207,24 @@ impl Flows {
         self.calling.counts.passed_over.add(pool.take_passed_over());
         let lease = picked?;
         let at = lease.endpoint().at;
-        let endpoint = opened(at, SocketType::DGRAM, self.calling.mark).ok()?;
-        connect(&endpoint, &at).ok()?;
+        let name = self.calling.ways.name(portal.caller, client, at.ip(), now);
+        let endpoint = exchanging(at, self.calling.mark, name).ok()?;
         watch(&endpoint, self.open.next()).ok()?;
         let flow = Flow { portal: Arc::clone(portal), client, endpoint, lease, used: now };
         let ticket = self.open.insert(flow);
         self.by_client.insert((portal.id, client), ticket);
         Some(ticket)
+    }
+
+    /// An endpoint does not take what it was sent. The client is told, as it would be by the endpoint itself, and goes
+    /// to another one next time.
+    fn refused(&mut self, ticket: Ticket, refusal: Option<Refusal>, now: Moment) {
+        let Some(flow) = self.open.get_mut(ticket) else { return };
+        flow.lease.endpoint().failed(now);
+        if let Some(refusal) = refusal {
+            self.refusals.tell(flow.client, flow.portal.at, refusal, self.calling.mark);
+        }
+        self.remove(ticket);
     }
 
     fn remove_all(&mut self, is_done: impl Fn(&Flow) -> bool) {

@@ -11,11 +11,14 @@ mod clock;
 mod connection;
 mod counts;
 mod flows;
+mod header;
 mod listeners;
 mod pool;
 mod ports;
+mod refusal;
 mod slab;
 mod stream;
+mod towards;
 mod worker;
 
 use std::io;
@@ -30,6 +33,7 @@ pub use pool::Balancer;
 pub use ports::{PortRange, PortRangeError};
 
 use clock::Clock;
+use towards::Ways;
 use worker::{Command, Mailbox, Worker};
 
 /// How a relay works.
@@ -71,6 +75,7 @@ struct Shared {
     portals: AtomicU32,
     /// How many clients each thread has.
     loads: Vec<AtomicUsize>,
+    ways: Arc<Ways>,
     counts: Arc<Counts>,
 }
 
@@ -85,6 +90,7 @@ impl Relay {
             mailboxes,
             portals: AtomicU32::new(0),
             loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            ways: Arc::default(),
             counts: Arc::default(),
         });
         let mut relay = Self { shared, threads: Vec::new() };
@@ -99,6 +105,11 @@ impl Relay {
     /// What went wrong so far, and will.
     pub fn counts(&self) -> Arc<Counts> {
         Arc::clone(&self.shared.counts)
+    }
+
+    /// How many connections and flows there are.
+    pub fn clients(&self) -> usize {
+        self.shared.clients()
     }
 
     /// Takes no new clients, and waits until those that there are have gone, but no longer than this. Answers how

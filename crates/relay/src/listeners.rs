@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use kernel_io::listeners::AddressBook;
 use kernel_io::{Applied, Drift, ReadError, Refused, Target, WriteError};
-use kernel_state::listeners::{Key, Listener, Listeners, Transport};
+use kernel_state::listeners::{Caller, Key, Listener, Listeners, Transport};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
@@ -18,8 +18,8 @@ use rustix::net::sockopt::{
 };
 use rustix::net::{SocketType, bind, getsockname, listen};
 
-use crate::connection::opened;
 use crate::pool::Pool;
+use crate::towards::opened;
 use crate::worker::Command;
 use crate::{Mark, PortRange, Relay, Shared};
 
@@ -36,6 +36,10 @@ pub struct RelayListeners {
 pub(crate) struct Portal {
     pub(crate) id: u32,
     pub(crate) transport: Transport,
+    /// Under whose address it calls endpoints.
+    pub(crate) caller: Caller,
+    /// Where it listens.
+    pub(crate) at: SocketAddr,
     /// One for all threads, or one for each.
     sockets: Vec<OwnedFd>,
     pool: RwLock<Arc<Pool>>,
@@ -53,7 +57,7 @@ impl RelayListeners {
         let now = self.shared.clock.now();
         if let Some((portal, known)) = self.open.get_mut(key) {
             let before = portal.pool();
-            portal.lead(Arc::new(Pool::new(listener, Some(&before), now)));
+            portal.lead(Arc::new(Pool::new(listener, Some(&before), None, now)));
             known.clone_from(listener);
             return Ok(());
         }
@@ -63,13 +67,23 @@ impl RelayListeners {
             Transport::Tcp => vec![first],
             Transport::Udp => shared(first, at, self.shared.mailboxes.len())?,
         };
-        let pool = RwLock::new(Arc::new(Pool::new(listener, None, now)));
+        let kin = self.kin(key).map(Portal::pool);
+        let pool = RwLock::new(Arc::new(Pool::new(listener, None, kin.as_deref(), now)));
         let id = self.shared.portals.fetch_add(1, Ordering::Relaxed);
-        let portal = Arc::new(Portal { id, transport: key.transport, sockets, pool });
+        let portal = Arc::new(Portal { id, transport: key.transport, caller: key.caller, at, sockets, pool });
         self.shared.tell(|| Command::Open(Arc::clone(&portal)));
         self.book.open(key.clone(), at);
         self.open.insert(key.clone(), (portal, listener.clone()));
         Ok(())
+    }
+
+    /// The listener that differs only by whose name it calls in.
+    fn kin(&self, key: &Key) -> Option<&Portal> {
+        let caller = match key.caller {
+            Caller::Relay => Caller::Client,
+            Caller::Client => Caller::Relay,
+        };
+        self.open.get(&Key { caller, ..key.clone() }).map(|(portal, _)| &**portal)
     }
 
     fn close(&mut self, key: &Key) {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use kernel_state::listeners::Listener;
+use kernel_state::listeners::{Header, Listener};
 
 use crate::clock::Moment;
 
@@ -31,6 +31,8 @@ pub(crate) struct Pool {
     /// How many endpoints were passed over, since this was last taken.
     passed_over: AtomicU64,
     kept: Option<Duration>,
+    /// What endpoints are told of their clients.
+    pub(crate) header: Header,
     clients: Arc<Mutex<Clients>>,
 }
 
@@ -67,7 +69,8 @@ impl Balancer {
 
 impl Pool {
     /// What a listener leads to. What is known of endpoints that it led to before stays known.
-    pub(crate) fn new(listener: &Listener, before: Option<&Self>, now: Moment) -> Self {
+    /// Clients of its kin are kept where they are here, too.
+    pub(crate) fn new(listener: &Listener, before: Option<&Self>, kin: Option<&Self>, now: Moment) -> Self {
         let known = || before.into_iter().flat_map(|before| before.endpoints.iter().chain(&before.gone));
         let endpoint = |at: &SocketAddr| match known().find(|endpoint| endpoint.at == *at) {
             Some(endpoint) => {
@@ -80,10 +83,11 @@ impl Pool {
         let has_left = |endpoint: &&Arc<Endpoint>| !listener.endpoints.contains(&endpoint.at);
         let gone: Vec<_> = known().filter(has_left).filter(|endpoint| endpoint.is_busy()).cloned().collect();
         known().filter(has_left).for_each(|endpoint| endpoint.leave(now));
-        let clients = before.map(|before| Arc::clone(&before.clients)).unwrap_or_default();
+        let clients = before.or(kin).map(|known| Arc::clone(&known.clients)).unwrap_or_default();
         let turn = AtomicUsize::new(before.map_or(0, |before| before.turn.load(Ordering::Relaxed)));
         let kept = listener.kept.map(|seconds| Duration::from_secs(seconds.into()));
-        Self { endpoints, gone, turn, passed_over: AtomicU64::new(0), kept, clients }
+        let header = listener.header;
+        Self { endpoints, gone, turn, passed_over: AtomicU64::new(0), kept, header, clients }
     }
 
     /// All endpoints leave: the listener is closed.

@@ -1,7 +1,7 @@
 //! The relay with real sockets over loopback.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -30,22 +30,26 @@ struct Stage {
 
 impl Stage {
     fn new(transport: Transport, endpoints: &[SocketAddr], kept: Option<u32>) -> Self {
+        Self::listening(Ipv4Addr::LOCALHOST.into(), transport, endpoints, kept)
+    }
+
+    fn listening(ip: IpAddr, transport: Transport, endpoints: &[SocketAddr], kept: Option<u32>) -> Self {
         let relay = Relay::start(SETTINGS).unwrap();
         let book = AddressBook::default();
-        let listeners = relay.listeners(Ipv4Addr::LOCALHOST.into(), PortRange::Any, book.clone());
-        let key = Key { name: "default/web".into(), transport };
+        let listeners = relay.listeners(ip, PortRange::Any, book.clone());
+        let key = Key::new("default/web", transport);
         let mut stage = Self { relay, listeners, book, key };
         stage.lead(endpoints, kept);
         stage
     }
 
     fn lead(&mut self, endpoints: &[SocketAddr], kept: Option<u32>) {
-        let value = Listener { endpoints: endpoints.into(), kept };
+        let value = Listener { endpoints: endpoints.into(), kept, ..Listener::default() };
         self.write(Change::Put { key: self.key.clone(), value, replaced: None });
     }
 
     fn close(&mut self) {
-        let value = Listener { endpoints: [].into(), kept: None };
+        let value = Listener::default();
         self.write(Change::Drop { key: self.key.clone(), value });
     }
 
@@ -394,6 +398,24 @@ fn a_flow_leaves_an_endpoint_that_refuses() {
 }
 
 #[test]
+fn a_client_is_told_when_its_endpoint_refuses() {
+    // Without privileges nobody may write such messages.
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    for ip in ["127.0.0.1", "::1"] {
+        let dead = UdpSocket::bind((ip, 0)).unwrap().local_addr().unwrap();
+        let stage = Stage::listening(dead.ip(), Transport::Udp, &[dead], None);
+        let client = UdpSocket::bind((ip, 0)).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        client.connect(stage.at()).unwrap();
+        client.send(b"?").unwrap();
+        let error = client.recv(&mut [0; 8]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{ip}");
+    }
+}
+
+#[test]
 fn idle_flows_end() {
     let stage = Stage::new(Transport::Udp, &[echo("a")], None);
     let client = udp_client();
@@ -412,8 +434,8 @@ fn ports_come_from_the_range_and_are_given_back() {
     let (range, book) = (PortRange::Between(free, free), AddressBook::default());
     let mut listeners = relay.listeners(Ipv4Addr::LOCALHOST.into(), range, book.clone());
     let change = |name: &str| Change::<Listeners>::Put {
-        key: Key { name: name.into(), transport: Transport::Tcp },
-        value: Listener { endpoints: [].into(), kept: None },
+        key: Key::new(name, Transport::Tcp),
+        value: Listener::default(),
         replaced: None,
     };
     let put = change("one");

@@ -9,7 +9,7 @@ mod token;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
+use rustix::process::{Resource, getrlimit};
 use tracing::{info, warn};
 
 use crate::clock::Moment;
@@ -52,9 +53,10 @@ pub(crate) struct Worker {
 }
 
 /// What waits for descriptors.
-#[derive(Default)]
 struct Shortage {
     until: Option<Moment>,
+    /// How many this process may have, when last looked at.
+    limit: u64,
     /// Clients that were accepted but have no endpoint yet.
     clients: VecDeque<(OwnedFd, Box<Call>)>,
     /// Listeners that have more clients.
@@ -75,7 +77,8 @@ impl Worker {
         let mailbox = shared.mailboxes[index].bell();
         epoll::add(&epoll, mailbox, Token::Mailbox.data(), EventFlags::IN)?;
         let Settings { balancer, mark, .. } = shared.settings;
-        let calling = Calling { balancer, mark, counts: Arc::clone(&shared.counts) };
+        let (ways, counts) = (Arc::clone(&shared.ways), Arc::clone(&shared.counts));
+        let calling = Calling { balancer, mark, ways, counts };
         let next_sweep = shared.clock.now();
         Ok(Self {
             shared,
@@ -89,7 +92,7 @@ impl Worker {
             again: VecDeque::new(),
             calls: Default::default(),
             next_sweep,
-            shortage: Shortage::default(),
+            shortage: Shortage::new(),
         })
     }
 
@@ -208,7 +211,7 @@ impl Worker {
             match acceptfrom_with(portal.socket(self.index), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((client, from)) => {
                     let Some(Ok(from)) = from.map(SocketAddr::try_from) else { continue };
-                    self.share(client, Box::new(Call::new(portal.pool(), from.ip(), now)), now);
+                    self.share(client, Box::new(Call::new(&portal, from, now)), now);
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -223,10 +226,12 @@ impl Worker {
         self.again.push_back(Token::Portal(id));
     }
 
-    /// Serves a client, or leaves it to a thread that has fewer: the kernel wakes the same one first each time.
+    /// Serves a client, or leaves it to a thread that has fewer: the kernel wakes the same one first each time. Where
+    /// descriptors are scarce nobody is left to others: there would be more clients than endpoints could be called for.
     fn share(&mut self, client: OwnedFd, call: Box<Call>, now: Moment) {
         self.count();
-        match self.shared.idler(self.index) {
+        let idler = if self.shortage.is_near(&client) { None } else { self.shared.idler(self.index) };
+        match idler {
             Some(idler) => {
                 self.shared.loads[idler].fetch_add(1, Ordering::Relaxed);
                 self.shared.mailboxes[idler].put(Command::Serve(client, call));
@@ -331,6 +336,7 @@ impl Worker {
         self.shared.counts.shortages.add(1);
         self.tools.spare();
         self.shortage.until = Some(now.after(PAUSE));
+        self.shortage.limit = descriptor_limit();
         if self.shortage.told.is_none_or(|told| told.after(SILENCE) <= now) {
             self.shortage.told = Some(now);
             warn!("descriptors have run out; accepting pauses until connections end");
@@ -386,6 +392,24 @@ impl Worker {
         let clients = self.connections.len() + self.flows.len() + self.shortage.clients.len();
         self.shared.loads[self.index].store(clients, Ordering::Relaxed);
     }
+}
+
+impl Shortage {
+    fn new() -> Self {
+        let (clients, portals) = (VecDeque::new(), Vec::new());
+        Self { until: None, limit: descriptor_limit(), clients, portals, told: None }
+    }
+
+    /// Whether few are left: a descriptor gets the lowest number that is free.
+    fn is_near(&self, latest: &OwnedFd) -> bool {
+        const FEW: u64 = 2 * ACCEPTED as u64;
+        let number = u64::try_from(latest.as_raw_fd()).unwrap_or_default();
+        number + FEW.min(self.limit / 2) >= self.limit
+    }
+}
+
+fn descriptor_limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// What the kernel tells of both sides of a connection.

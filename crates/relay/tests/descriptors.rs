@@ -59,8 +59,8 @@ fn accepting_pauses_while_descriptors_have_run_out_and_goes_on_when_there_are_so
     let relay = Relay::start(settings).unwrap();
     let book = AddressBook::default();
     let mut listeners = relay.listeners(Ipv4Addr::LOCALHOST.into(), PortRange::Any, book.clone());
-    let key = Key { name: "default/web".into(), transport: Transport::Tcp };
-    let value = Listener { endpoints: [echo()].into(), kept: None };
+    let key = Key::new("default/web", Transport::Tcp);
+    let value = Listener { endpoints: [echo()].into(), ..Listener::default() };
     listeners.write(&[Change::Put { key: key.clone(), value, replaced: None }]).unwrap();
     let at = book.address(&key).unwrap();
 

@@ -12,8 +12,8 @@ use ipnet::IpNet;
 use crate::claims::Claim;
 use crate::endpoints::{Anywhere, Selection, Uses, candidates, is_local_and_ready, select, serving};
 use crate::facts::{
-    Facts, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll, NodePortSetting, Policy, Scope, Service,
-    ServiceKind, ServicePort, Touched,
+    ClientHeader, Facts, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll, NodePortSetting, Policy, Scope,
+    Service, ServiceKind, ServicePort, Touched,
 };
 use crate::names::{Family, Port, Protocol, ServiceName, ServicePortName};
 use crate::plan::{
@@ -165,6 +165,10 @@ impl Context<'_> {
             local: selection.local,
             affinity: self.service.affinity,
             scheduler: self.service.scheduler.clone(),
+            header: match port.protocol {
+                Protocol::Tcp => self.service.header,
+                Protocol::Udp | Protocol::Sctp => ClientHeader::None,
+            },
             entrances,
             named_on_node: self.named_on_node(port),
             serving,

@@ -73,6 +73,18 @@ pub struct Service {
     pub weights: BTreeMap<Arc<str>, Weight>,
     /// Annotation `fairlead.dev/ipvs-scheduler`
     pub scheduler: Option<Arc<str>>,
+    /// Annotation `fairlead.dev/proxy-protocol`
+    pub header: ClientHeader,
+}
+
+/// What an endpoint is told of its client by whoever relays a connection to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientHeader {
+    /// Nothing.
+    #[default]
+    None,
+    /// The header of the PROXY protocol's version 2.
+    ProxyV2,
 }
 
 /// spec.type of a Service.

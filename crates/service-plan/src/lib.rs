@@ -22,9 +22,9 @@ mod stale_flows;
 
 pub use decide::plan;
 pub use facts::{
-    EndpointSlice, FactChange, Facts, Health, Hints, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll,
-    Node, NodePortSetting, Policy, Service, ServiceKind, ServicePort, Settings, SliceEndpoint, SlicePort,
-    Touched,
+    ClientHeader, EndpointSlice, FactChange, Facts, Health, Hints, LocalPodsSetting, LocalhostNodePorts,
+    MasqueradeAll, Node, NodePortSetting, Policy, Service, ServiceKind, ServicePort, Settings, SliceEndpoint,
+    SlicePort, Touched,
 };
 pub use names::{
     Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, ServicePortName, SliceName, Weight,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use crate::claims::Claim;
-use crate::facts::{LocalhostNodePorts, MasqueradeAll};
+use crate::facts::{ClientHeader, LocalhostNodePorts, MasqueradeAll};
 use crate::names::{Family, Mark, NodePort, Port, Seconds, ServiceName, ServicePortName, Weight};
 
 /// What follows from the facts for one IP family, as far as they were touched.
@@ -84,6 +84,8 @@ pub struct ServicePlan {
     pub affinity: Option<Seconds>,
     /// Who chooses the endpoint in the modes that leave it to somebody, if the Service says so.
     pub scheduler: Option<Arc<str>>,
+    /// What endpoints are told of a client by a mode that relays. Only connections have a beginning to say it at.
+    pub header: ClientHeader,
     /// The addresses at which it can be reached.
     pub entrances: Vec<Entrance>,
     /// The node's addresses on which some Service names this port as its own, so that it is no node port there.

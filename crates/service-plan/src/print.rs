@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::{self, Display, Formatter};
 use std::net::SocketAddr;
 
-use crate::facts::{LocalhostNodePorts, MasqueradeAll};
+use crate::facts::{ClientHeader, LocalhostNodePorts, MasqueradeAll};
 use crate::names::Weight;
 use crate::plan::{
     Address, Endpoint, EndpointComments, Entrance, LocalPods, Locality, Masquerade, NodePlan,
@@ -79,6 +79,10 @@ impl Display for ServicePlan {
         }
         if let Some(scheduler) = &self.scheduler {
             writeln!(out, "  scheduler {scheduler}")?;
+        }
+        match self.header {
+            ClientHeader::None => {}
+            ClientHeader::ProxyV2 => writeln!(out, "  header   PROXY v2")?,
         }
         for entrance in &self.entrances {
             entrance.fmt(out)?;

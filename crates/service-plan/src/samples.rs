@@ -7,9 +7,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::{
-    EndpointSlice, Family, Health, Hints, LocalPodsSetting, LocalhostNodePorts, Mark, MasqueradeAll, Node,
-    NodePort, NodePortSetting, Policy, Port, Protocol, Service, ServiceKind, ServiceName, ServicePort,
-    ServicePortName, Settings, SliceEndpoint, SlicePort,
+    ClientHeader, EndpointSlice, Family, Health, Hints, LocalPodsSetting, LocalhostNodePorts, Mark,
+    MasqueradeAll, Node, NodePort, NodePortSetting, Policy, Port, Protocol, Service, ServiceKind,
+    ServiceName, ServicePort, ServicePortName, Settings, SliceEndpoint, SlicePort,
 };
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -70,6 +70,7 @@ pub(crate) fn service(age: i64, cluster_ips: &str) -> Service {
         health_check_node_port: None,
         weights: BTreeMap::new(),
         scheduler: None,
+        header: ClientHeader::None,
     }
 }
 

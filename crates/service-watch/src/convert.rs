@@ -74,6 +74,7 @@ pub(crate) fn service(wire: &wire::Service, findings: &mut Findings) -> Option<A
             .flatten(),
         weights: annotations::weights_by_name(&wire.metadata.annotations, findings),
         scheduler: annotations::scheduler(&wire.metadata.annotations, findings),
+        header: annotations::header(&wire.metadata.annotations, findings),
     };
     findings.unless_refused(Answer::Ours(service))
 }

@@ -142,6 +142,9 @@ pub(crate) struct Annotations {
     /// On a Service: who chooses the endpoint in the ipvs mode.
     #[serde(rename = "fairlead.dev/ipvs-scheduler")]
     pub(crate) scheduler: Option<String>,
+    /// On a Service: how its endpoints learn of their clients in the userspace mode.
+    #[serde(rename = "fairlead.dev/proxy-protocol")]
+    pub(crate) proxy_protocol: Option<String>,
 }
 
 /// A label that counts by being there, whatever its value.

@@ -19,6 +19,7 @@ use proxy::Reconciler;
 use proxy_modes::Mode;
 use service_plan::{Family, LocalhostNodePorts};
 
+use crate::scenario::Stage;
 use crate::{Expectation, Replayed, Scenario, of_mode};
 
 mod judge;
@@ -64,7 +65,8 @@ pub trait Kept: Mode + Copy {
     fn open_to_clean(family: Family) -> Result<Self::Target, LabError>;
 
     /// What becomes of the packets of a step, as far as it is the same for all of them in this mode.
-    fn packets(packets: &[Expectation]) -> Vec<Expectation> {
+    fn packets(&self, packets: &[Expectation], stage: &Stage) -> Vec<Expectation> {
+        let _ = stage;
         packets.to_vec()
     }
 
@@ -119,7 +121,7 @@ where
                 return Ok(Err(format!("{}, {}: {message}", step.stem, planned.family)));
             }
         }
-        let packets = M::packets(&step.packets);
+        let packets = mode.packets(&step.packets, &scenario.stage);
         let expected = of_mode(&packets, M::NAME);
         if let Err(message) = judged(&network, &mut prober, &step.stem, expected)? {
             return Ok(Err(message));

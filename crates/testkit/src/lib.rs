@@ -19,7 +19,9 @@ mod replay;
 mod scenario;
 mod target;
 
-pub use packets::{Expectation, Heavier, PacketError, of_mode, parse_packets, relayed};
+pub use packets::{
+    Expectation, Heavier, PacketError, of_mode, parse_packets, relayed, relayed_transparently,
+};
 pub use render::{Rendered, changes_text, rendered, state_text};
 pub use replay::{FamilyStep, ReplayError, Replayed, replayed};
 pub use scenario::{Scenario, ScenarioError, Stage, Step};

@@ -4,19 +4,19 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use kernel_state::listeners::Listeners;
 use kernel_state::nft::Nft;
 use kernel_state::xtables::Xtables;
-use kernel_state::{Objects, State, Sum};
+use kernel_state::{Objects, State};
 use packet_trace::ipvs::ServerReader;
 use packet_trace::nft::TableReader;
 use packet_trace::plan::PlanReader;
 use packet_trace::xtables::RuleReader;
 use packet_trace::{Host, Outcome, Packet, Puzzle};
-use proxy_modes::IpvsObjects;
+use proxy_modes::{IpvsObjects, Userspace, UserspaceObjects};
 use service_plan::Family;
 
-use crate::{Expectation, Heavier, Rendered, Replayed, Scenario, of_mode, relayed};
+use crate::lab::Kept;
+use crate::{Expectation, Heavier, Rendered, Replayed, Scenario, of_mode};
 
 /// Whether the plans say of each packet what the scenario says.
 pub fn by_plan(scenario: &Scenario, steps: &[Replayed]) -> Result<(), String> {
@@ -84,14 +84,16 @@ fn by_state<O: Objects>(
 /// Whether rules and listeners of the userspace mode do with each packet what the scenario says.
 pub fn by_listeners(
     scenario: &Scenario,
-    rendered: &[Vec<Rendered<Sum<Listeners, Xtables>>>],
+    rendered: &[Vec<Rendered<UserspaceObjects>>],
+    mode: Userspace,
 ) -> Result<(), String> {
     let mut scenario = scenario.clone();
     for step in &mut scenario.steps {
-        step.packets = relayed(&step.packets);
+        step.packets = mode.packets(&step.packets, &scenario.stage);
     }
     by_state(&scenario, "userspace", rendered, |state, host, packet| {
-        let (listeners, rules) = state.parts();
+        let (_, rest) = state.parts();
+        let (listeners, rules) = rest.parts();
         let reader = RuleReader::new(&rules, host).with_listeners(&listeners);
         // Who takes turns has no chances.
         (reader.outcome(packet), Ok(BTreeMap::new()))

@@ -82,6 +82,30 @@ pub fn relayed(all: &[Expectation]) -> Vec<Expectation> {
     all
 }
 
+/// What holds for a mode that relays and keeps the client's address where it can: where the plan does not masquerade,
+/// the client is not the node, and the endpoint is not on the node's own address.
+pub fn relayed_transparently(all: &[Expectation], node: &[IpAddr]) -> Vec<Expectation> {
+    let relayed = relayed(all);
+    let mut all = all.to_vec();
+    for (each, relayed) in all.iter_mut().zip(relayed) {
+        let Outcome::Forwarded { to, .. } = &mut each.outcome else {
+            *each = relayed;
+            continue;
+        };
+        let is_node = matches!(each.packet.from, Sender::Node(_));
+        if is_node || each.packet.protocol == Protocol::Sctp {
+            *each = relayed;
+            continue;
+        }
+        for (endpoint, seen_as) in to {
+            if node.contains(&endpoint.ip()) {
+                *seen_as = SeenAs::Node;
+            }
+        }
+    }
+    all
+}
+
 type Line = (Option<String>, Packet, Outcome);
 
 fn parse_line(line: &str, stage: &Stage) -> Result<Line, String> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use kernel_state::Objects;
 use kernel_state::ipvs::Scheduler;
 use libtest_mimic::{Arguments, Failed, Trial};
-use proxy_modes::{InvalidPackets, Iptables, Ipvs, LocalFallback, Nftables, Userspace};
+use proxy_modes::{InvalidPackets, Iptables, Ipvs, LocalFallback, Nftables, Transparency, Userspace};
 use testkit::lab::{self, Kept, Takeover};
 use testkit::{
     Rendered, Replayed, Scenario, changes_text, golden, packet_checks, rendered, replayed, state_text,
@@ -47,7 +47,8 @@ fn lab_trial(title: String, test: impl FnOnce() -> Result<(), String> + Send + '
 fn trials(scenario: &Scenario) -> Vec<Trial> {
     let iptables = Play::new(scenario, IPTABLES);
     let nftables = Play::new(scenario, Nftables);
-    let userspace = Play::new(scenario, Userspace);
+    let userspace = Play::new(scenario, Userspace::default());
+    let transparent = Play::new(scenario, Userspace { transparency: Transparency::On });
     let ipvs = Play::new(scenario, ipvs());
     let mut trials = vec![
         iptables.trial("plan golden", plan_golden),
@@ -55,8 +56,13 @@ fn trials(scenario: &Scenario) -> Vec<Trial> {
         iptables
             .trial("iptables packets", |play| packet_checks::by_xtables(&play.scenario, play.rendered()?)),
         nftables.trial("nftables packets", |play| packet_checks::by_nft(&play.scenario, play.rendered()?)),
-        userspace
-            .trial("userspace packets", |play| packet_checks::by_listeners(&play.scenario, play.rendered()?)),
+        userspace.trial("userspace packets", |play| {
+            packet_checks::by_listeners(&play.scenario, play.rendered()?, play.mode)
+        }),
+        transparent.trial("transparent userspace packets", |play| {
+            packet_checks::by_listeners(&play.scenario, play.rendered()?, play.mode)
+        }),
+        transparent.lab_trial("transparent userspace"),
         // Its packets are sent in a kernel that has IPVS: tests/second_kernel.rs.
         ipvs.trial("ipvs golden", mode_golden),
         ipvs.trial("ipvs packets", |play| packet_checks::by_servers(&play.scenario, play.rendered()?)),
@@ -105,11 +111,14 @@ where
 
     /// What is tested of every mode.
     fn mode_trials(self: &Arc<Self>) -> Vec<Trial> {
+        vec![self.trial(&format!("{} golden", M::NAME), mode_golden), self.lab_trial(M::NAME)]
+    }
+
+    fn lab_trial(self: &Arc<Self>, name: &str) -> Trial {
         let play = Arc::clone(self);
-        let lab = lab_trial(format!("{}::{} lab", self.scenario.name, M::NAME), move || {
+        lab_trial(format!("{}::{name} lab", self.scenario.name), move || {
             lab::run(&play.scenario, play.steps()?, play.mode)
-        });
-        vec![self.trial(&format!("{} golden", M::NAME), mode_golden), lab]
+        })
     }
 }
 

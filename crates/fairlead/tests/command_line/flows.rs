@@ -214,6 +214,26 @@ fn no_flow_outlives_its_endpoints_its_node_port_or_its_service() {
 }
 
 #[test]
+fn a_client_is_told_that_nobody_listens_at_its_endpoint() {
+    let nobody = Ipv4Addr::new(10, 180, 0, 3);
+    for mode in BY_KERNEL.into_iter().chain(["userspace"]) {
+        let stage = stage();
+        let lo = Link::loopback(&stage.netns);
+        lo.add_address(format!("{nobody}/32").parse().expect("an address")).expect("added");
+        stage.write("dns.yaml", &dns(&[(nobody, READY)]));
+        let proxy = started(&stage, mode);
+        for at in [cluster_ip(), node_port(30053)] {
+            let Client(socket) = Client::new(&stage);
+            // Only who has said whom it asks is told.
+            socket.connect(at).expect("an address");
+            socket.send(b"who?").expect("sent");
+            let error = socket.recv(&mut [0; 64]).expect_err("nobody answers");
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused, "{mode}: {at}\n{}", proxy.log());
+        }
+    }
+}
+
+#[test]
 fn a_relay_that_begins_anew_is_asked_by_those_who_asked_the_old_one() {
     let stage = stage();
     stage.write("dns.yaml", &dns(&[(PODS[0], READY)]));

@@ -11,4 +11,5 @@ mod nftables;
 mod process;
 mod serving;
 mod stage;
+mod transparency;
 mod web;

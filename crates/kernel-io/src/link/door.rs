@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use rustix::io::Errno;
 
 use super::route::{Kind, Reach};
-use super::{AddressEntry, LinkEntry, LinkError, LinkState, Mac, Route, wire};
+use super::{AddressEntry, LinkEntry, LinkError, LinkState, Mac, Route, Way, wire};
 use crate::netlink::{Message, NetlinkError, Protocol, Socket, flags};
 use crate::netns::Netns;
 
@@ -157,7 +157,7 @@ impl Links {
     /// its own, a little after the address is there, and only once its link runs.
     pub fn wait_local(&mut self, address: IpAddr, limit: Duration) -> Result<(), LinkError> {
         let start = Instant::now();
-        while !self.is_local(address)? {
+        while self.way_to(address)? != Some(Way::Local) {
             if start.elapsed() > limit {
                 return Err(LinkError::NotLocal { address, limit });
             }
@@ -245,21 +245,22 @@ impl Links {
         }
     }
 
-    fn is_local(&mut self, address: IpAddr) -> Result<bool, LinkError> {
+    /// Where packets to an address go; nothing, if nowhere.
+    pub fn way_to(&mut self, address: IpAddr) -> Result<Option<Way>, LinkError> {
         let mut message = Message::new(wire::RTM_GETROUTE, 0);
         let prefix = IpNet::from(address).prefix_len();
         message
             .header(&wire::way_header(wire::family(address), prefix))
             .attribute(wire::RTA_DST, &wire::octets(address));
-        let mut local = false;
+        let mut way = None;
         let asked = self.0.query(&mut message, |reply| {
-            local = wire::is_local(reply)?;
+            way = wire::way(reply)?.or(way);
             Ok(())
         });
         match asked {
-            Err(error) if matches!(error.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => Ok(false),
+            Err(error) if matches!(error.errno(), Some(Errno::NETUNREACH | Errno::HOSTUNREACH)) => Ok(None),
             Err(source) => Err(failed("find the way to", address.to_string(), source)),
-            Ok(()) => Ok(local),
+            Ok(()) => Ok(way),
         }
     }
 

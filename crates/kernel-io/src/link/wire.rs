@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{AddressEntry, AddressScope, LinkEntry, LinkState, Mac};
+use super::{AddressEntry, AddressScope, LinkEntry, LinkState, Mac, Way};
 use crate::netlink::{Attribute, Malformed, Reply};
 
 pub(super) const RTM_NEWLINK: u16 = 16;
@@ -18,6 +18,9 @@ pub(super) const RTM_NEWROUTE: u16 = 24;
 pub(super) const RTM_DELROUTE: u16 = 25;
 pub(super) const RTM_GETROUTE: u16 = 26;
 pub(super) const RTM_NEWNEIGH: u16 = 28;
+pub(super) const RTM_NEWRULE: u16 = 32;
+pub(super) const RTM_DELRULE: u16 = 33;
+pub(super) const RTM_GETRULE: u16 = 34;
 
 pub(super) const IFF_UP: u32 = 0x1;
 pub(super) const IFF_RUNNING: u32 = 0x40;
@@ -40,9 +43,12 @@ pub(super) const RTA_DST: u16 = 1;
 pub(super) const RTA_OIF: u16 = 4;
 pub(super) const RTA_GATEWAY: u16 = 5;
 pub(super) const RTA_PREFSRC: u16 = 7;
+pub(super) const RTA_TABLE: u16 = 15;
 pub(super) const RTN_UNICAST: u8 = 1;
 pub(super) const RTN_LOCAL: u8 = 2;
 pub(super) const RTN_BLACKHOLE: u8 = 6;
+/// The number is in an attribute.
+pub(super) const RT_TABLE_UNSPEC: u8 = 0;
 pub(super) const RT_TABLE_MAIN: u8 = 254;
 pub(super) const RT_TABLE_LOCAL: u8 = 255;
 pub(super) const RTPROT_STATIC: u8 = 4;
@@ -51,6 +57,12 @@ pub(super) const RTNH_F_ONLINK: u32 = 0x4;
 pub(super) const RT_SCOPE_UNIVERSE: u8 = 0;
 pub(super) const RT_SCOPE_LINK: u8 = 253;
 pub(super) const RT_SCOPE_HOST: u8 = 254;
+
+pub(super) const FRA_PRIORITY: u16 = 6;
+pub(super) const FRA_FWMARK: u16 = 10;
+pub(super) const FRA_TABLE: u16 = 15;
+pub(super) const FRA_FWMASK: u16 = 16;
+pub(super) const FRA_PROTOCOL: u16 = 21;
 
 pub(super) const NDA_DST: u16 = 1;
 pub(super) const NDA_LLADDR: u16 = 2;
@@ -82,10 +94,22 @@ pub(super) fn way_header(family: u8, prefix: u8) -> [u8; 12] {
     [family, prefix, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
 }
 
-/// Whether the answer to such a question says that the address is this machine's own.
-pub(super) fn is_local(reply: Reply<'_>) -> Result<bool, Malformed> {
-    let (header, _) = reply.split::<12>()?;
-    Ok(reply.kind == RTM_NEWROUTE && header[7] == RTN_LOCAL)
+/// The answer to such a question.
+pub(super) fn way(reply: Reply<'_>) -> Result<Option<Way>, Malformed> {
+    if reply.kind != RTM_NEWROUTE {
+        return Ok(None);
+    }
+    let (header, attributes) = reply.split::<12>()?;
+    if header[7] == RTN_LOCAL {
+        return Ok(Some(Way::Local));
+    }
+    attributes.find(RTA_OIF)?.map(|link| link.u32().map(Way::Link)).transpose()
+}
+
+/// `struct fib_rule_hdr` of a rule that leads to a table
+pub(super) fn rule_header(family: u8) -> [u8; 12] {
+    const FR_ACT_TO_TBL: u8 = 1;
+    [family, 0, 0, 0, RT_TABLE_UNSPEC, 0, 0, FR_ACT_TO_TBL, 0, 0, 0, 0]
 }
 
 /// `struct ndmsg`

@@ -10,13 +10,13 @@ use crate::{Change, Objects, Owner, State, Tracker};
 type Both = Sum<Listeners, Xtables>;
 
 fn listener() -> listeners::Key {
-    listeners::Key { name: "default/web".into(), transport: Transport::Tcp }
+    listeners::Key::new("default/web", Transport::Tcp)
 }
 
 fn both() -> State<Both> {
     let mut state = State::<Both>::new();
     let endpoints = Arc::from(["10.0.0.1:80".parse().unwrap()]);
-    state.put(Either::First(listener()), Either::First(Listener { endpoints, kept: None }));
+    state.put(Either::First(listener()), Either::First(Listener { endpoints, ..Listener::default() }));
     let chain = Key::chain(Table::Nat, ChainName::of("KUBE-X"));
     let rules = Rules::from([Rule::new([], Target::Listener(listener()))]);
     state.put(Either::Then(chain), Either::Then(rules));
@@ -55,8 +55,8 @@ fn the_parts_follow_one_another_in_the_order_of_the_changes() {
     }
     tracker.want(&Owner::new(0, "other"), {
         let mut state = State::<Both>::new();
-        let key = listeners::Key { name: "default/other".into(), transport: Transport::Udp };
-        let value = Listener { endpoints: Arc::from([]), kept: Some(3) };
+        let key = listeners::Key::new("default/other", Transport::Udp);
+        let value = Listener { kept: Some(3), ..Listener::default() };
         state.put(Either::First(key), Either::First(value));
         state
     });

@@ -123,6 +123,7 @@ fn parse_match(group: &[String]) -> Option<Match> {
         ["-m", "comment", "--comment", text] if positive => Some(Match::Comment(text.into())),
         ["-m", "addrtype", "--src-type", "LOCAL"] => Some(Match::SourceIsLocal),
         ["-m", "addrtype", "--dst-type", "LOCAL"] => Some(Match::DestinationIsLocal),
+        ["-m", "socket", "--transparent"] => Some(Match::TransparentSocket),
         ["-m", "statistic", "--mode", "random", "--probability", fraction] => {
             Some(Match::Probability(Probability::from_text(fraction)?))
         }

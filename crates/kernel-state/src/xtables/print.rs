@@ -62,6 +62,7 @@ impl Display for Match {
             Self::ConnectionState(sense, states) => write!(out, "-m conntrack {sense}--ctstate {states}"),
             Self::SourceIsLocal => out.write_str("-m addrtype --src-type LOCAL"),
             Self::DestinationIsLocal => out.write_str("-m addrtype --dst-type LOCAL"),
+            Self::TransparentSocket => out.write_str("-m socket --transparent"),
             Self::Probability(probability) => {
                 write!(out, "-m statistic --mode random --probability {probability}")
             }

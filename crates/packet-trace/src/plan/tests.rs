@@ -66,6 +66,7 @@ fn service(entrances: Vec<Entrance>) -> ServicePlan {
         local: vec![local],
         affinity: None,
         scheduler: None,
+        header: service_plan::ClientHeader::None,
         entrances,
         named_on_node: Vec::new(),
         serving: Vec::new(),

@@ -59,6 +59,7 @@ pub(super) fn holds<'a>(rule: &Rule, walk: &Walk<'a>, host: &Host, sets: &Sets) 
             | Match::ConnectionState(..)
             | Match::SourceIsLocal
             | Match::DestinationIsLocal
+            | Match::TransparentSocket
             | Match::Probability(_)
             | Match::Listener(_)
             | Match::Set(..)
@@ -88,6 +89,8 @@ fn tried(condition: &Match, walk: &Walk<'_>, host: &Host, sets: &Sets) -> Condit
         Match::ConnectionState(sense, states) => is(*sense, has_state(*states, walk)),
         Match::SourceIsLocal => host.has(&walk.source),
         Match::DestinationIsLocal => host.has(&walk.destination.ip()),
+        // What asks has no socket here yet.
+        Match::TransparentSocket => false,
         Match::Probability(probability) => return chance(*probability),
         // A client that nobody knows is on no list.
         Match::RecentlySeen(..) => return Condition::Uncertain(0.0),

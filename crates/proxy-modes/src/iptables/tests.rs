@@ -48,6 +48,7 @@ fn facts(endpoints: u16) -> Facts {
         health_check_node_port: NodePort::new(32_000),
         weights: std::collections::BTreeMap::new(),
         scheduler: None,
+        header: service_plan::ClientHeader::None,
     };
     let endpoint = |number: u16| {
         let [high, low] = number.to_be_bytes();

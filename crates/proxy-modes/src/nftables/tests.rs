@@ -61,6 +61,7 @@ fn service(name: &str) -> ServicePlan {
         local: vec![endpoint(here)],
         affinity: None,
         scheduler: None,
+        header: service_plan::ClientHeader::None,
         entrances: vec![cluster_ip, node_port],
         named_on_node: Vec::new(),
         serving: Vec::new(),

@@ -3,13 +3,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
+use kernel_state::routing::{self, Present, RoutingState};
 use kernel_state::xtables::{
-    ChainName, ConnectionStates, GuardedChain, Key, Layout, Match, Part, Rule, Rules, Sense, Table,
+    ChainName, ConnectionStates, GuardedChain, Key, Layout, Match, Part, Rule, Rules, Sense, Table, Target,
     XtablesState,
 };
 use service_plan::{Family, LocalhostNodePorts, NodePlan, NodePortAddresses};
 
-use super::{NODE_PORTS, NON_LOCAL, PORTAL, PORTALS, REFUSED};
+use super::{ANSWERS, NODE_PORTS, NON_LOCAL, PORTAL, PORTALS, REFUSED, Transparency, Userspace};
 
 const SHARED: [(Table, &str); 6] = [
     (Table::Filter, NON_LOCAL),
@@ -23,12 +24,13 @@ const SHARED: [(Table, &str); 6] = [
 const PORTALS_COMMENT: &str = "handle ClusterIPs; NOTE: this must be before the NodePort rules";
 const NODE_PORTS_COMMENT: &str = "handle service NodePorts";
 const NON_LOCAL_COMMENT: &str = "Ensure that non-local NodePort traffic can flow";
+const ANSWERS_COMMENT: &str = "kubernetes service portals, answers to the addresses of clients";
 const REFUSED_COMMENT: &str = "kubernetes service portals that refuse";
 
 pub(super) fn layout() -> Layout {
     Layout {
         shared: SHARED.iter().map(|(table, name)| (*table, ChainName::of(name))).collect(),
-        whole: Vec::new(),
+        whole: vec![(Table::Mangle, ChainName::of(ANSWERS))],
         prefixes: [Table::Filter, Table::Nat].map(|table| (table, PORTAL)).to_vec(),
         // Nothing stands last, and nothing is guarded.
         tail_comment: "",
@@ -39,7 +41,23 @@ pub(super) fn layout() -> Layout {
     }
 }
 
-pub(super) fn skeleton(node: &NodePlan) -> XtablesState {
+/// The mark of answers to clients' own addresses: the bit beside that of masquerading.
+fn answers_mark(node: &NodePlan) -> u32 {
+    node.mark.0.rotate_left(1)
+}
+
+/// Whatever carries that mark is taken in, whoever it is addressed to.
+pub(super) fn routing(node: &NodePlan, transparency: Transparency) -> RoutingState {
+    let mut state = RoutingState::new();
+    if transparency == Transparency::On {
+        let table = Userspace::ANSWERS_TABLE;
+        state.put(routing::Key::AllLocal { table }, Present);
+        state.put(routing::Key::Marked { mark: answers_mark(node), table }, Present);
+    }
+    state
+}
+
+pub(super) fn skeleton(node: &NodePlan, transparency: Transparency) -> XtablesState {
     let mut state = XtablesState::new();
     for (table, chain) in SHARED {
         state.put(Key::chain(table, ChainName::of(chain)), Rules::from([]));
@@ -58,6 +76,12 @@ pub(super) fn skeleton(node: &NodePlan) -> XtablesState {
     jumps(Table::Filter, "INPUT", [non_local, refused.clone()].into());
     jumps(Table::Filter, "FORWARD", [refused.clone()].into());
     jumps(Table::Filter, "OUTPUT", [with(&refused, not_ours)].into());
+    if transparency == Transparency::On {
+        let answers = [Match::TransparentSocket, Match::comment(ANSWERS_COMMENT)];
+        jumps(Table::Mangle, "PREROUTING", [Rule::jump(answers, ChainName::of(ANSWERS))].into());
+        let mark = Rule::new([], Target::OrMark(answers_mark(node)));
+        state.put(Key::chain(Table::Mangle, ChainName::of(ANSWERS)), [mark].into());
+    }
     state
 }
 

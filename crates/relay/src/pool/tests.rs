@@ -19,7 +19,8 @@ fn client(number: u8) -> IpAddr {
 }
 
 fn pool(numbers: &[u8], kept: Option<u32>, before: Option<&Pool>) -> Pool {
-    Pool::new(&Listener { endpoints: numbers.iter().copied().map(at).collect(), kept }, before, NOW)
+    let endpoints = numbers.iter().copied().map(at).collect();
+    Pool::new(&Listener { endpoints, kept, ..Listener::default() }, before, None, NOW)
 }
 
 fn picked(pool: &Pool, balancer: Balancer) -> Lease {

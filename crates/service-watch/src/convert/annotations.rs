@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use manifest_documents::Findings;
 use serde_json::{Map, Value};
-use service_plan::{SliceEndpoint, Weight};
+use service_plan::{ClientHeader, SliceEndpoint, Weight};
 
 use crate::lenient;
 use crate::wire::Annotations;
 
 const WEIGHTS: &str = "metadata.annotations[fairlead.dev/weights]";
+const PROXY_PROTOCOL: &str = "metadata.annotations[fairlead.dev/proxy-protocol]";
 const SCHEDULER: &str = "metadata.annotations[fairlead.dev/ipvs-scheduler]";
 
 /// The weights of a Service, by node or zone.
@@ -49,6 +50,18 @@ pub(super) fn scheduler(annotations: &Annotations, findings: &mut Findings) -> O
     findings
         .remark(SCHEDULER, format!("{name:?} is not the name of a scheduler like wrr, and is passed over"));
     None
+}
+
+/// What the endpoints of a Service are to be told of their clients.
+pub(super) fn header(annotations: &Annotations, findings: &mut Findings) -> ClientHeader {
+    match annotations.proxy_protocol.as_deref() {
+        None => ClientHeader::None,
+        Some("v2") => ClientHeader::ProxyV2,
+        Some(other) => {
+            findings.remark(PROXY_PROTOCOL, format!("{other:?} is not v2, and is passed over"));
+            ClientHeader::None
+        }
+    }
 }
 
 fn weights(annotations: &Annotations, findings: &mut Findings) -> Vec<(String, Weight)> {

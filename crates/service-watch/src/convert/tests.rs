@@ -238,6 +238,7 @@ fn what_a_service_leaves_out_has_upstreams_defaults() {
             health_check_node_port: None,
             weights: BTreeMap::new(),
             scheduler: None,
+            header: service_plan::ClientHeader::None,
         }
     );
     let nulls = "type: null\nports: null\nexternalIPs: null\nsessionAffinity: ''\nsessionAffinityConfig: null
@@ -517,7 +518,7 @@ fn names_cannot_carry_anything_into_a_rule() {
 }
 
 #[test]
-fn weights_and_schedulers_that_are_wrong_are_passed_over_with_a_remark() {
+fn weights_schedulers_and_headers_that_are_wrong_are_passed_over_with_a_remark() {
     let annotated = |name: &str, value: &str| {
         service(&format!("/metadata: {{annotations: {{fairlead.dev/{name}: '{value}'}}}}"))
     };
@@ -536,6 +537,16 @@ fn weights_and_schedulers_that_are_wrong_are_passed_over_with_a_remark() {
     assert!(matches!(answer, Some(Answer::Ours(service)) if service.scheduler.is_none()));
     let told = r#""Round Robin" is not the name of a scheduler like wrr, and is passed over"#;
     assert_eq!(problems, [format!("metadata.annotations[fairlead.dev/ipvs-scheduler]: {told}")]);
+    for (value, header, told) in [
+        ("v2", service_plan::ClientHeader::ProxyV2, None),
+        ("v1", service_plan::ClientHeader::None, Some(r#""v1" is not v2, and is passed over"#)),
+        ("", service_plan::ClientHeader::None, Some(r#""" is not v2, and is passed over"#)),
+    ] {
+        let (answer, problems) = annotated("proxy-protocol", value);
+        assert!(matches!(answer, Some(Answer::Ours(service)) if service.header == header));
+        let told = told.map(|told| format!("metadata.annotations[fairlead.dev/proxy-protocol]: {told}"));
+        assert_eq!(problems, Vec::from_iter(told));
+    }
     let (answer, problems) = annotated("weights", r#"{"node-1": 0, "zone-a": 100}"#);
     assert_eq!(problems, [""; 0]);
     let Some(Answer::Ours(service)) = answer else { panic!("it is served") };

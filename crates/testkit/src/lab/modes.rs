@@ -4,22 +4,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 use std::time::Duration;
 
+use kernel_io::link::Routing;
 use kernel_io::listeners::{AddressBook, WithListeners};
 use kernel_io::netns::Netns;
 use kernel_io::nft::{self, Nft};
 use kernel_io::xtables::{Tool, Xtables};
 use kernel_io::{Drift, ReadError, SumTarget, Target, WriteError};
-use kernel_state::listeners::{self, Listeners};
+use kernel_state::ipset::Family as SetFamily;
 use kernel_state::nft::Family as NftFamily;
-use kernel_state::xtables::{self, GuardedChain};
-use kernel_state::{Change, Either, State, Sum};
+use kernel_state::xtables::GuardedChain;
+use kernel_state::{Change, Objects, State};
 use proxy::ipvs::{self, IpvsSettings, IpvsTarget};
-use proxy_modes::{Iptables, Ipvs, Nftables};
+use proxy_modes::{Iptables, Ipvs, Nftables, Transparency, UserspaceObjects};
 use relay::{Balancer, Mark, PortRange, Relay, RelayListeners, Settings};
 use service_plan::Family;
 
 use super::{Kept, LabError};
-use crate::{Expectation, Scenario, relayed};
+use crate::scenario::Stage;
+use crate::{Expectation, Scenario, relayed, relayed_transparently};
 
 impl Kept for Iptables {
     const NAME: &str = "iptables";
@@ -71,9 +73,12 @@ impl Kept for Nftables {
     }
 }
 
-/// Listeners and rules, and the threads behind the listeners. They are in the namespace that they were started in.
+/// The way back of answers, listeners, and rules.
+type UserspaceTarget = SumTarget<Routing, SumTarget<RelayListeners, WithListeners<Xtables>>>;
+
+/// That, and the threads behind the listeners. They are in the namespace that they were started in.
 pub struct Userspace {
-    target: SumTarget<RelayListeners, WithListeners<Xtables>>,
+    target: UserspaceTarget,
     _relay: Relay,
 }
 
@@ -92,8 +97,11 @@ impl Kept for proxy_modes::Userspace {
         open_userspace(family, loopback(family), Mark::None)
     }
 
-    fn packets(packets: &[Expectation]) -> Vec<Expectation> {
-        relayed(packets)
+    fn packets(&self, packets: &[Expectation], stage: &Stage) -> Vec<Expectation> {
+        match self.transparency {
+            Transparency::Off => relayed(packets),
+            Transparency::On => relayed_transparently(packets, &stage.addresses),
+        }
     }
 
     /// Another process' listeners are numbers to it; that they are right was seen by the second pass.
@@ -102,22 +110,21 @@ impl Kept for proxy_modes::Userspace {
     }
 }
 
-impl Target<Sum<Listeners, xtables::Xtables>> for Userspace {
+impl Target<UserspaceObjects> for Userspace {
     fn read(&mut self, found: Found<'_>) -> Result<(), ReadError> {
         self.target.read(found)
     }
 
-    fn write(&mut self, changes: &[Change<Sum<Listeners, xtables::Xtables>>]) -> Result<(), WriteError> {
+    fn write(&mut self, changes: &[Change<UserspaceObjects>]) -> Result<(), WriteError> {
         self.target.write(changes)
     }
 
-    fn drift(&mut self) -> Drift<Sum<Listeners, xtables::Xtables>> {
+    fn drift(&mut self) -> Drift<UserspaceObjects> {
         self.target.drift()
     }
 }
 
-type Found<'a> =
-    &'a mut dyn FnMut(Either<listeners::Key, xtables::Key>, Either<listeners::Listener, xtables::Rules>);
+type Found<'a> = &'a mut dyn FnMut(<UserspaceObjects as Objects>::Key, <UserspaceObjects as Objects>::Value);
 
 fn open_userspace(family: Family, ip: IpAddr, mark: Mark) -> Result<Userspace, LabError> {
     let settings = Settings {
@@ -131,7 +138,10 @@ fn open_userspace(family: Family, ip: IpAddr, mark: Mark) -> Result<Userspace, L
     let book = AddressBook::default();
     let first = relay.listeners(ip, PortRange::Any, book.clone());
     let rules = Xtables::open(tool(family), proxy_modes::Userspace::layout())?;
-    Ok(Userspace { target: SumTarget { first, then: WithListeners::new(rules, book) }, _relay: relay })
+    let family = if family == Family::V4 { SetFamily::Inet } else { SetFamily::Inet6 };
+    let routing = Routing::open(family, proxy_modes::Userspace::ANSWERS_TABLE)?;
+    let then = SumTarget { first, then: WithListeners::new(rules, book) };
+    Ok(Userspace { target: SumTarget { first: routing, then }, _relay: relay })
 }
 
 fn loopback(family: Family) -> IpAddr {

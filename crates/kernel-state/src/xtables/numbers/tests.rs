@@ -8,7 +8,7 @@ use super::{Key, Transport, with_names, with_numbers};
 const AT: &str = "192.168.0.10:40001";
 
 fn web() -> Key {
-    Key { name: "default/web@cluster".into(), transport: Transport::Tcp }
+    Key::new("default/web@cluster", Transport::Tcp)
 }
 
 fn at(key: &Key) -> Option<SocketAddr> {
