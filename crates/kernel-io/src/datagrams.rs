@@ -1,5 +1,7 @@
-//! Datagrams by the batch: one system call receives or sends many (recvmmsg and sendmmsg, since Linux 3.0).
+//! Datagrams by the batch: one system call receives or sends many (recvmmsg and sendmmsg, since Linux 3.0), and those of
+//! one length go through the network's stack as one (`UDP_SEGMENT`, since 4.18).
 
+use std::cell::OnceCell;
 use std::io;
 use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -7,11 +9,22 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use crate::socket_options;
+
 /// Room for a batch of datagrams, each as long as a datagram can be.
 pub struct Batch {
     bytes: Vec<u8>,
     lengths: [usize; Batch::SIZE],
     senders: [libc::sockaddr_storage; Batch::SIZE],
+    /// What the kernel knows, once it was asked.
+    segments: OnceCell<Segments>,
+}
+
+/// Whether the kernel cuts what it is given into datagrams. One that does not would send it as a single one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Segments {
+    Cut,
+    Unknown,
 }
 
 impl Batch {
@@ -21,12 +34,16 @@ impl Batch {
     /// The longest datagram there is.
     const LONGEST: usize = 1 << 16;
 
+    /// What every path carries: the least MTU of IPv6, less its header and that of UDP.
+    const EVERYWHERE: usize = 1280 - 40 - 8;
+
     /// An empty batch. The kernel gives it memory as it is used.
     pub fn new() -> Self {
         Self {
             bytes: vec![0; Self::SIZE * Self::LONGEST],
             lengths: [0; Self::SIZE],
             senders: [unspecified(); Self::SIZE],
+            segments: OnceCell::new(),
         }
     }
 
@@ -70,8 +87,80 @@ impl Batch {
 
     /// Sends datagrams of the batch on, to an address or to whom the socket is connected, and answers how many the
     /// socket took. Never waits.
-    #[expect(unsafe_code, reason = "rustix' sendmmsg borrows each address and part on its own")]
     pub fn send(
+        &self,
+        range: Range<usize>,
+        socket: BorrowedFd<'_>,
+        to: Option<SocketAddr>,
+    ) -> io::Result<usize> {
+        let Some(length) = self.common_length(&range) else { return self.send_each(range, socket, to) };
+        if self.segments(socket) == Segments::Unknown {
+            return self.send_each(range, socket, to);
+        }
+        match self.send_as_one(range.clone(), length, socket, to) {
+            // The way there cannot do it: a link without checksums, or a smaller MTU than there should be.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE)) => {
+                self.send_each(range, socket, to)
+            }
+            result => result,
+        }
+    }
+
+    /// The length of all; the last one may be shorter.
+    fn common_length(&self, range: &Range<usize>) -> Option<u16> {
+        let (last, others) = self.lengths.get(range.clone())?.split_last()?;
+        let length = *others.first()?;
+        let fits = (1..=Self::EVERYWHERE).contains(&length) && (1..=length).contains(last);
+        let alike = fits && others.iter().all(|other| *other == length);
+        alike.then_some(length).and_then(|length| u16::try_from(length).ok())
+    }
+
+    fn segments(&self, socket: BorrowedFd<'_>) -> Segments {
+        *self.segments.get_or_init(|| match socket_options::set_segments(socket, 0) {
+            Ok(()) => Segments::Cut,
+            Err(_) => Segments::Unknown,
+        })
+    }
+
+    #[expect(unsafe_code, reason = "rustix' sendmsg has no word for this")]
+    fn send_as_one(
+        &self,
+        range: Range<usize>,
+        length: u16,
+        socket: BorrowedFd<'_>,
+        to: Option<SocketAddr>,
+    ) -> io::Result<usize> {
+        let mut pieces = [EMPTY_PIECE; Self::SIZE];
+        let mut header = empty_header().msg_hdr;
+        let mut address = to.map(encoded);
+        let count = range.len().min(Self::SIZE);
+        for (piece, index) in pieces.iter_mut().zip(range) {
+            *piece = self.piece(index);
+        }
+        let mut control = Control::segments_of(length);
+        header.msg_iov = pieces.as_mut_ptr();
+        header.msg_iovlen = count;
+        header.msg_control = ptr::from_mut(&mut control).cast();
+        header.msg_controllen = size_of_val(&control);
+        if let Some((address, length)) = &mut address {
+            header.msg_name = ptr::from_mut(address).cast();
+            header.msg_namelen = *length;
+        }
+        // SAFETY: the header lives until the call returns, as do the pieces, datagrams, control message and address
+        // that it points to; the kernel only reads them.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const header, SENDING) };
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(count) }
+    }
+
+    /// A datagram as the kernel is told of it.
+    fn piece(&self, index: usize) -> libc::iovec {
+        let start = index * Self::LONGEST;
+        let datagram = &self.bytes[start..start + self.lengths[index]];
+        libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() }
+    }
+
+    #[expect(unsafe_code, reason = "rustix' sendmmsg borrows each address and part on its own")]
+    fn send_each(
         &self,
         range: Range<usize>,
         socket: BorrowedFd<'_>,
@@ -82,9 +171,7 @@ impl Batch {
         let mut address = to.map(encoded);
         let count = range.len().min(Self::SIZE);
         for ((header, piece), index) in headers.iter_mut().zip(&mut pieces).zip(range) {
-            let start = index * Self::LONGEST;
-            let datagram = &self.bytes[start..start + self.lengths[index]];
-            *piece = libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() };
+            *piece = self.piece(index);
             header.msg_hdr.msg_iov = ptr::from_mut(piece);
             header.msg_hdr.msg_iovlen = 1;
             if let Some((address, length)) = &mut address {
@@ -92,10 +179,9 @@ impl Batch {
                 header.msg_hdr.msg_namelen = *length;
             }
         }
-        let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
         // SAFETY: `count` headers live until the call returns, as do the pieces, datagrams and the address that they
         // point to; the kernel writes to the headers alone.
-        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), small(count), flags) };
+        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), small(count), SENDING) };
         usize::try_from(sent).map_err(|_| io::Error::last_os_error())
     }
 }
@@ -103,6 +189,28 @@ impl Batch {
 impl Default for Batch {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+const SENDING: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+
+/// The one control message that goes with datagrams.
+#[repr(C)]
+#[allow(dead_code, reason = "the kernel reads it")]
+struct Control {
+    header: libc::cmsghdr,
+    length: u16,
+    padding: [u8; 6],
+}
+
+impl Control {
+    fn segments_of(length: u16) -> Self {
+        let header = libc::cmsghdr {
+            cmsg_len: mem::offset_of!(Self, padding),
+            cmsg_level: libc::SOL_UDP,
+            cmsg_type: libc::UDP_SEGMENT,
+        };
+        Self { header, length, padding: [0; 6] }
     }
 }
 

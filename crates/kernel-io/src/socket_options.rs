@@ -38,6 +38,11 @@ pub fn set_errors_told(socket: impl AsFd, ip: IpAddr) -> io::Result<()> {
     }
 }
 
+/// Cuts what a socket for datagrams sends into datagrams of this length; 0 for none (since Linux 4.18).
+pub fn set_segments(socket: impl AsFd, length: u16) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, length.into())
+}
+
 #[expect(unsafe_code, reason = "rustix has no call for these options")]
 fn set(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();

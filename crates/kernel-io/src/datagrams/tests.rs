@@ -32,6 +32,26 @@ fn what_is_received_can_be_sent_on() {
 }
 
 #[test]
+fn datagrams_of_one_length_stay_datagrams() {
+    let [relay, client] = ["127.0.0.1:0"; 2].map(|at| UdpSocket::bind(at).unwrap());
+    let rows: [&[usize]; 5] =
+        [&[64, 64, 64], &[64, 64, 7], &[64, 64, 65], &[1200, 1200, 0], &[1400, 1400, 1400]];
+    for lengths in rows {
+        for (byte, length) in (1..).zip(lengths) {
+            client.send_to(&vec![byte; *length], relay.local_addr().unwrap()).unwrap();
+        }
+        let mut batch = Batch::new();
+        assert_eq!(batch.receive(relay.as_fd()).unwrap(), 3);
+        assert_eq!(batch.send(0..3, relay.as_fd(), batch.sender(0)).unwrap(), 3);
+        for (byte, length) in (1..).zip(lengths) {
+            let mut back = [0; 2000];
+            let count = client.recv(&mut back).unwrap();
+            assert_eq!(back[..count], vec![byte; *length], "{lengths:?}");
+        }
+    }
+}
+
+#[test]
 fn a_connected_socket_needs_no_address() {
     let [one, other] = ["127.0.0.1:0"; 2].map(|at| UdpSocket::bind(at).unwrap());
     one.send_to(b"?", other.local_addr().unwrap()).unwrap();
