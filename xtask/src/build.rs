@@ -18,32 +18,38 @@ pub(crate) fn all() -> Result<()> {
 
 /// The program that holds a pod.
 pub(crate) fn pause() -> Result<PathBuf> {
-    artefact("pause", |_| ())
+    artefact("pause", "", |_| ())
 }
 
 /// The program that is a container's process 1.
 pub(crate) fn init() -> Result<PathBuf> {
-    artefact("init", |_| ())
+    artefact("init", "", |_| ())
 }
 
 /// The program for everything else; the `pause` in it is the one that is installed.
 pub(crate) fn fairlead() -> Result<PathBuf> {
     let pause = pause()?;
-    artefact("fairlead", |build| {
+    // At an address of its own each time it would have half a megabyte of pointers, written at each start and shared by
+    // no two processes: docs/adr/0012-a-holder-at-rest.md.
+    artefact("fairlead", FIXED, |build| {
         build.env("FAIRLEAD_PAUSE", pause);
     })
 }
 
+/// For a program that lies where its file says.
+const FIXED: &str = "-C relocation-model=static";
+
 /// Builds a package for the machine's own target, named explicitly: so the flags for a static program do not reach
 /// the build scripts and the procedural macros, which cannot be static.
-fn artefact(package: &str, with: impl FnOnce(&mut Command)) -> Result<PathBuf> {
+fn artefact(package: &str, model: &str, with: impl FnOnce(&mut Command)) -> Result<PathBuf> {
     let host = host()?;
     let target = root().join("target");
-    let flags = format!("{} -C target-feature=+crt-static", env::var("RUSTFLAGS").unwrap_or_default());
+    let flags =
+        format!("{} -C target-feature=+crt-static {model}", env::var("RUSTFLAGS").unwrap_or_default());
     let arguments =
         ["build", "--quiet", "--release", "--package", package, "--target", &host, "--target-dir"];
     let mut build = cargo(arguments);
-    build.arg(&target).env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags.trim_start());
+    build.arg(&target).env_remove("CARGO_ENCODED_RUSTFLAGS").env("RUSTFLAGS", flags.trim());
     with(&mut build);
     run(&mut build)?;
 

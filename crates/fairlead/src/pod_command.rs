@@ -301,8 +301,17 @@ fn in_a_word(pod: &PodStatus) -> String {
     match waiting {
         Some(reason) if !pod.is_over() => reason,
         _ if !pod.reason.is_empty() => pod.reason.clone(),
+        _ if pod.is_over() => why_ended(pod).unwrap_or_else(|| format!("{:?}", pod.phase)),
         _ => format!("{:?}", pod.phase),
     }
+}
+
+/// Why the first container ended that ended badly.
+fn why_ended(pod: &PodStatus) -> Option<String> {
+    pod.containers.iter().find_map(|container| match &container.state {
+        State::Terminated(ended) if ended.exit_code != 0 => Some(ended.reason.clone()),
+        State::Terminated(_) | State::Waiting { .. } | State::Running { .. } => None,
+    })
 }
 
 fn inspect(pod: &PodStatus, output: &Output) -> Result<()> {

@@ -13,6 +13,7 @@ pub mod ipset;
 pub mod ipvs;
 pub mod link;
 pub mod listeners;
+pub mod memory;
 pub mod mounts;
 pub mod namespaces;
 pub mod netlink;

@@ -124,6 +124,28 @@ impl Nft {
         }
     }
 
+    /// Makes a whole table of another name, in one transaction; [`Nft::remove_table`] removes it.
+    pub fn make_table(&mut self, name: &str, objects: &[(Key, Value)]) -> Result<(), WriteError> {
+        let put = |(key, value): &(Key, Value)| Change::Put {
+            key: key.clone(),
+            value: value.clone(),
+            replaced: None,
+        };
+        let changes: Vec<Change<nft::Nft>> = objects.iter().map(put).collect();
+        let steps = steps(&changes);
+        let refusals = match self.socket.batch(&mut Batch::new(name, &steps, Packing::Dense).messages) {
+            Ok(()) => return Ok(()),
+            Err(BatchError::Failed(error)) => return Err(failed(error)),
+            Err(BatchError::Refused { refusals }) => refusals,
+        };
+        let text = format!("add table {} {name}", self.family.name());
+        let source = refusals.into_iter().next().map_or_else(
+            || Box::new(NetlinkError::Unanswered) as Box<dyn std::error::Error + Send + Sync>,
+            |(_, refusal)| Box::new(refusal),
+        );
+        Err(WriteError { applied: Applied::Nothing, refused: Some(Refused { index: 0, text }), source })
+    }
+
     /// Sends one transaction. Nobody listens while it is a large one: the count of changes serves us then.
     fn send(&mut self, changes: &[Change<nft::Nft>]) -> Result<(), WriteError> {
         let steps = steps(changes);
@@ -159,7 +181,7 @@ impl Nft {
     /// its own.
     fn send_steps(&mut self, steps: &Steps<'_>) -> Result<(), WriteError> {
         for packing in [Packing::Dense, Packing::Single] {
-            let mut batch = Batch::new(steps, packing);
+            let mut batch = Batch::new(nft::TABLE, steps, packing);
             let refusals = match self.socket.batch(&mut batch.messages) {
                 Ok(()) => return Ok(()),
                 Err(BatchError::Failed(error)) => return Err(failed(error)),

@@ -1,5 +1,6 @@
 //! A container of a pod.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use crate::volume::{FieldRef, Need, ResourceRef};
@@ -78,6 +79,17 @@ pub struct ContainerPort {
     pub port: u16,
     /// Of which protocol.
     pub protocol: Protocol,
+    /// A port of the node that leads to it.
+    pub node: Option<NodePort>,
+}
+
+/// A port of the node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodePort {
+    /// Its number.
+    pub port: u16,
+    /// At this address of the node alone.
+    pub ip: Option<IpAddr>,
 }
 
 /// The protocol of a port.
@@ -188,6 +200,8 @@ pub enum Action {
     Exec(Vec<String>),
     /// A request; good if the status is 200 to 399.
     Http {
+        /// Over what.
+        scheme: Scheme,
         /// Of which port.
         port: Number,
         /// Of whom, if not of the pod.
@@ -204,8 +218,25 @@ pub enum Action {
         /// To whom, if not to the pod.
         host: Option<String>,
     },
+    /// The health protocol of gRPC; good if the service says that it serves.
+    Grpc {
+        /// At which port.
+        port: u16,
+        /// Which service, or all of the server if it is empty.
+        service: String,
+    },
     /// Nothing, for so many seconds.
     Sleep(u32),
+}
+
+/// Over what a request is sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scheme {
+    /// TCP as it is.
+    #[default]
+    Http,
+    /// TLS; whose certificate it is does not matter.
+    Https,
 }
 
 /// The port of an action.

@@ -18,7 +18,7 @@ mod volume;
 
 pub use container::{
     Action, Capabilities, Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Header, Kind, Leave, Mount,
-    Number, Privileges, Probe, Protocol, PullPolicy, Resources, Seccomp, Security,
+    NodePort, Number, Privileges, Probe, Protocol, PullPolicy, Resources, Scheme, Seccomp, Security,
 };
 pub use manifests::{Deployment, Manifests, ObjectName};
 pub use pod::{

@@ -5,6 +5,7 @@ mod users;
 
 use std::path::{Path, PathBuf};
 
+use kernel_io::namespaces::IdRange;
 use pod_images::Config;
 use pod_manifests::{Container, Leave, Privileges, Seccomp, Security};
 use serde_json::{Value, json};
@@ -30,6 +31,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) cgroup: String,
     /// What is mounted, beside what every container has.
     pub(crate) mounts: Vec<Bind>,
+    /// What its user numbers are outside, if its pod has its own.
+    pub(crate) ids: Option<IdRange>,
 }
 
 /// Something of the node that a container sees.
@@ -159,8 +162,13 @@ pub(crate) fn config(parts: &Parts<'_>) -> Result<Value, PodError> {
             "readonlyPaths": readonly,
         },
     });
-    if let (Some(profile), Some(linux)) = (filter(security).map_err(impossible)?, config.get_mut("linux")) {
+    let linux = &mut config["linux"];
+    if let Some(profile) = filter(security).map_err(impossible)? {
         linux["seccomp"] = profile;
+    }
+    if let Some(ids) = parts.ids {
+        let map = json!([{"containerID": 0, "hostID": ids.first, "size": ids.count}]);
+        (linux["uidMappings"], linux["gidMappings"]) = (map.clone(), map);
     }
     Ok(config)
 }

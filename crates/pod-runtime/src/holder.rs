@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kernel_io::namespaces::Namespace;
+use kernel_io::memory;
+use kernel_io::namespaces::{IdRange, Namespace};
 use kernel_io::process::{End, adopt_orphans};
 use pod_manifests::{Container, Facts, Manifests, Pod, Values};
 use pod_sandbox::{Adopted, Node, Sandbox};
@@ -62,7 +63,17 @@ struct Surroundings {
     hostname: PathBuf,
     resolv_conf: PathBuf,
     shm: PathBuf,
+    users: Option<OwnUsers>,
     cgroups: BTreeMap<String, String>,
+}
+
+/// The pod's own user numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct OwnUsers {
+    /// The file that stands for its user namespace.
+    pub(crate) namespace: PathBuf,
+    /// What they are outside.
+    pub(crate) ids: IdRange,
 }
 
 /// What changes.
@@ -99,6 +110,7 @@ struct Sentence {
 
 /// Holds a pod until it is over.
 pub fn hold(root: &Path, pod: &str) -> Result<(), PodError> {
+    memory::share_one_heap();
     let directory = PodDirectory { path: root.join("pods").join(pod) };
     let _lock = lock(&directory)?;
     let outcome = begin(root, &directory);
@@ -158,17 +170,21 @@ fn begin(root: &Path, directory: &PodDirectory) -> Result<(Shared, Sandbox), Pod
     status.holder = std::process::id();
     status.write(&directory.status_file())?;
     let oci = Oci::new(order.runtime.clone(), &directory.path);
-    let node = sandbox::node(root, &order.node)?;
+    let node = sandbox::node(root, &order)?;
     let sandbox = stand(&pod, &order.uid, &node, &oci, &status)?;
     status.ips = sandbox.addresses().to_vec();
     let facts = facts(&order.node, &order.uid, &sandbox);
-    let places = volumes::make(Values { pod: &pod, objects: &objects, facts: &facts }, directory)?;
+    let users = sandbox.namespace(Namespace::User).zip(sandbox.ids());
+    let users = users.map(|(namespace, ids)| OwnUsers { namespace, ids });
+    let values = Values { pod: &pod, objects: &objects, facts: &facts };
+    let places = volumes::make(values, directory, users.as_ref())?;
     let surroundings = Surroundings {
         namespaces: sandbox.namespaces(),
         hosts: sandbox.hosts(),
         hostname: sandbox.hostname(),
         resolv_conf: sandbox.resolv_conf(),
         shm: sandbox.shm(),
+        users,
         cgroups: pod
             .spec
             .all_containers()

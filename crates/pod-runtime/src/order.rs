@@ -26,6 +26,9 @@ pub(crate) struct Order {
     pub(crate) uid: String,
     /// What the node is like.
     pub(crate) node: NodeFacts,
+    /// Where CNI plugins are, if not where they usually are.
+    #[serde(default)]
+    pub(crate) plugins: Vec<PathBuf>,
 }
 
 /// What the node is like.
@@ -68,6 +71,11 @@ impl PodDirectory {
 
     pub(crate) fn volume(&self, name: &str) -> PathBuf {
         self.path.join("volumes").join(name)
+    }
+
+    /// The volume as a pod with user numbers of its own sees it.
+    pub(crate) fn view(&self, volume: &str) -> PathBuf {
+        self.path.join("views").join(volume)
     }
 
     pub(crate) fn log(&self, container: &str) -> PathBuf {

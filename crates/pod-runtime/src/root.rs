@@ -1,5 +1,6 @@
 //! The directory in which everything about pods is kept, and what can be done with the pods in it.
 
+use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use kernel_io::mounts::unmount_all;
 use kernel_io::process::Launch;
-use pod_manifests::{Manifests, ObjectName, Pod, Users};
+use pod_manifests::{Manifests, ObjectName, Pod};
 use pod_sandbox::Sandbox;
 use rustix::fs::{FlockOperation, flock};
 
@@ -213,15 +214,13 @@ impl Root {
 
     fn order(&self, pod: &Pod, objects: &Manifests, runtime: Option<&str>) -> Result<Order, PodError> {
         let runtime = oci::find(runtime)?;
-        if pod.spec.shared.users == Users::Pod {
-            let message =
-                "spec.hostUsers: false is not supported: images are not seen with other user numbers";
-            return Err(PodError::NotReady { pod: pod.name.to_string(), message: message.to_owned() });
-        }
         let images = image::fetched(pod, &self.path)?;
         let mut all = vec![pod.manifest.clone().into()];
         all.extend(objects.values_of(&pod.name.namespace));
-        Ok(Order { objects: all, images, runtime, uid: uid(), node: self.node.clone() })
+        // As all who use plugins are told where they are.
+        let plugins = env::var_os("CNI_PATH").unwrap_or_default();
+        let plugins = env::split_paths(&plugins).filter(|path| path.is_absolute()).collect();
+        Ok(Order { objects: all, images, runtime, uid: uid(), node: self.node.clone(), plugins })
     }
 
     fn start_holder(&self, directory: &PodDirectory) -> Result<(), PodError> {
@@ -239,6 +238,10 @@ impl Root {
         let begun = Instant::now();
         while !is_held(directory) {
             if let Some(status) = started.process.ended() {
+                // What cannot even begin has its reason written down, and stays to be looked at.
+                if directory.status().is_ok_and(|status| status.is_over()) {
+                    return Ok(());
+                }
                 let told = fs::read_to_string(&log).unwrap_or_default();
                 let last = told.lines().last().unwrap_or_default().to_owned();
                 return Err(failed(format!("ended with {status}: {last}")));
@@ -259,7 +262,7 @@ impl Root {
             for container in entries(&containers)? {
                 oci.delete(&container, &holder::id(pod, &container))?;
             }
-            let node = sandbox::node(&self.path, &order.node)?;
+            let node = sandbox::node(&self.path, &order)?;
             let name = key(pod);
             let failed = |error: &dyn std::error::Error| PodError::Sandbox(told(error));
             if Sandbox::names(&node).map_err(|error| failed(&error))?.contains(&name)
@@ -269,7 +272,10 @@ impl Root {
                 sandbox.remove().map_err(|error| failed(&error))?;
             }
         }
-        for below in mounts_below(&directory.path) {
+        // By name and first of all: behind them are directories of the node.
+        let views = entries(&directory.path.join("views")).unwrap_or_default();
+        let views = views.iter().map(|volume| directory.view(volume));
+        for below in views.chain(mounts_below(&directory.path)) {
             unmount_all(&below).map_err(|error| PodError::Sandbox(told(&error)))?;
         }
         fs::remove_dir_all(&directory.path).map_err(file("remove", &directory.path))

@@ -3,17 +3,23 @@
 use std::path::Path;
 
 use pod_manifests::{DnsPolicy, Network, Pids, Pod, Users};
-use pod_sandbox::{Dns, HostAlias, Hostname, Node, NodeSettings, PidSharing, PodName, SandboxSpec, Whose};
+use pod_sandbox::{
+    Dns, HostAlias, HostPort, Hostname, Node, NodeSettings, PidSharing, PodName, PodNetwork, Protocol,
+    SandboxSpec, Whose,
+};
 
 use crate::error::PodError;
 use crate::oci::told;
-use crate::order::NodeFacts;
+use crate::order::Order;
 
 /// The node that sandboxes stand on.
-pub(crate) fn node(root: &Path, facts: &NodeFacts) -> Result<Node, PodError> {
+pub(crate) fn node(root: &Path, order: &Order) -> Result<Node, PodError> {
     let mut settings = NodeSettings::at(root);
-    settings.ranges.clone_from(&facts.ranges);
-    settings.cni.configurations.clone_from(&facts.cni);
+    settings.ranges.clone_from(&order.node.ranges);
+    settings.cni.configurations.clone_from(&order.node.cni);
+    if !order.plugins.is_empty() {
+        settings.cni.plugins.clone_from(&order.plugins);
+    }
     settings.cgroup = cgroup(root);
     Node::open(settings).map_err(|error| PodError::Sandbox(told(&error)))
 }
@@ -55,14 +61,30 @@ pub(crate) fn spec(pod: &Pod, name: &str, uid: &str) -> SandboxSpec {
         Users::Node => Whose::Node,
         Users::Pod => Whose::Pod,
     };
-    if shared.network == Network::Node {
-        spec.network = pod_sandbox::Network::Node;
-    }
+    spec.network = match shared.network {
+        Network::Node => pod_sandbox::Network::Node,
+        Network::Pod => pod_sandbox::Network::Pod(PodNetwork { ports: ports(pod), ..PodNetwork::default() }),
+    };
     spec.sysctls.clone_from(&pod.spec.sysctls);
     let alias = |alias: &pod_manifests::HostAlias| HostAlias { ip: alias.ip, names: alias.hostnames.clone() };
     spec.host_aliases = pod.spec.host_aliases.iter().map(alias).collect();
     spec.dns = dns(&pod.spec.dns);
     spec
+}
+
+/// The ports of the node that lead to the pod.
+fn ports(pod: &Pod) -> Vec<HostPort> {
+    let all = pod.spec.all_containers().flat_map(|container| &container.ports);
+    let led = all.filter_map(|port| {
+        let node = port.node?;
+        let protocol = match port.protocol {
+            pod_manifests::Protocol::Tcp => Protocol::Tcp,
+            pod_manifests::Protocol::Udp => Protocol::Udp,
+            pod_manifests::Protocol::Sctp => Protocol::Sctp,
+        };
+        Some(HostPort { protocol, node_port: node.port, pod_port: port.port, node_ip: node.ip })
+    });
+    led.collect()
 }
 
 fn dns(dns: &pod_manifests::Dns) -> Dns {

@@ -5,13 +5,14 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 
-use kernel_io::mounts::mount_memory;
+use kernel_io::mounts::{mount_for_users, mount_memory, unmount_all};
 use pod_manifests::{
     Container, HostPathKind, Leave, Medium, Pod, Values, Volume, VolumeFile, VolumeSource, expanded,
 };
 
 use crate::bundle::Bind;
 use crate::error::{PodError, file};
+use crate::holder::OwnUsers;
 use crate::oci::told;
 use crate::order::{PodDirectory, make_directory};
 
@@ -22,6 +23,8 @@ pub(crate) type Places = BTreeMap<String, Place>;
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     path: PathBuf,
+    /// Where a pod with user numbers of its own finds it.
+    view: Option<PathBuf>,
     writing: Leave,
 }
 
@@ -29,10 +32,35 @@ pub(crate) struct Place {
 const MEMORY: u64 = 1 << 30;
 
 /// Makes the volumes of a pod, or finds again those that were made.
-pub(crate) fn make(values: Values<'_>, directory: &PodDirectory) -> Result<Places, PodError> {
-    let pod = values.pod;
-    let made = |volume: &Volume| Ok((volume.name.clone(), place(volume, values, directory)?));
-    pod.spec.volumes.iter().map(made).collect()
+pub(crate) fn make(
+    values: Values<'_>,
+    directory: &PodDirectory,
+    users: Option<&OwnUsers>,
+) -> Result<Places, PodError> {
+    let made = |volume: &Volume| {
+        let mut place = place(volume, values, directory)?;
+        if let Some(users) = users {
+            let view = directory.view(&volume.name);
+            viewed(&place.path, &view, users)
+                .map_err(|message| PodError::Volume { volume: volume.name.clone(), message })?;
+            place.view = Some(view);
+        }
+        Ok((volume.name.clone(), place))
+    };
+    values.pod.spec.volumes.iter().map(made).collect()
+}
+
+/// Lets a volume be seen with the numbers of the pod's own users. An earlier view stays in the containers that have it.
+fn viewed(path: &Path, view: &Path, users: &OwnUsers) -> Result<(), String> {
+    let refused = |error: std::io::Error| format!("make {}: {error}", view.display());
+    unmount_all(view).map_err(|error| told(&error))?;
+    if path.is_dir() {
+        fs::create_dir_all(view).map_err(refused)?;
+    } else {
+        fs::create_dir_all(view.parent().unwrap_or(Path::new("/"))).map_err(refused)?;
+        OpenOptions::new().create(true).append(true).open(view).map_err(refused)?;
+    }
+    mount_for_users(path, view, &users.namespace).map_err(|error| told(&error))
 }
 
 /// What a container mounts of them.
@@ -45,13 +73,21 @@ pub(crate) fn binds(
     for mount in &container.mounts {
         let Some(place) = places.get(&mount.volume) else { continue };
         let from = match &mount.sub_path {
-            None => place.path.clone(),
+            None => place.seen(Path::new("")),
             Some(path) => below(&mount.volume, place, &expanded(path, environment))?,
         };
         let writing = if place.writing == Leave::Refused { Leave::Refused } else { mount.writing };
         binds.push(Bind { from, to: mount.path.clone(), writing });
     }
     Ok(binds)
+}
+
+impl Place {
+    /// Where containers find what is at a path below it.
+    fn seen(&self, below: &Path) -> PathBuf {
+        let top = self.view.as_ref().unwrap_or(&self.path);
+        if below.as_os_str().is_empty() { top.clone() } else { top.join(below) }
+    }
 }
 
 fn place(volume: &Volume, values: Values<'_>, directory: &PodDirectory) -> Result<Place, PodError> {
@@ -62,12 +98,12 @@ fn place(volume: &Volume, values: Values<'_>, directory: &PodDirectory) -> Resul
                 empty(&path, *medium, limit.unwrap_or(MEMORY), values.pod)
                     .map_err(|message| PodError::Volume { volume: volume.name.clone(), message })?;
             }
-            Ok(Place { path, writing: Leave::Given })
+            Ok(Place { path, view: None, writing: Leave::Given })
         }
         VolumeSource::HostPath { path, kind } => {
             host_path(path, *kind)
                 .map_err(|message| PodError::Volume { volume: volume.name.clone(), message })?;
-            Ok(Place { path: path.clone(), writing: Leave::Given })
+            Ok(Place { path: path.clone(), view: None, writing: Leave::Given })
         }
         VolumeSource::Projected { sources, mode } => {
             let files = values.files(&volume.name, sources)?;
@@ -75,7 +111,7 @@ fn place(volume: &Volume, values: Values<'_>, directory: &PodDirectory) -> Resul
             for entry in &files {
                 write_file(&path, entry, *mode, values.pod)?;
             }
-            Ok(Place { path, writing: Leave::Refused })
+            Ok(Place { path, view: None, writing: Leave::Refused })
         }
     }
 }
@@ -151,5 +187,6 @@ fn below(volume: &str, place: &Place, path: &str) -> Result<PathBuf, PodError> {
     let resolved =
         |path: &Path| fs::canonicalize(path).map_err(|error| failed(format!("{}: {error}", path.display())));
     let (full, root) = (resolved(&full)?, resolved(&place.path)?);
-    if full.starts_with(&root) { Ok(full) } else { Err(failed(format!("{path} leads out of it"))) }
+    let below = full.strip_prefix(&root).map_err(|_| failed(format!("{path} leads out of it")))?;
+    Ok(place.seen(below))
 }

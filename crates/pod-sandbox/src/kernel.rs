@@ -66,6 +66,12 @@ pub enum StepError {
     /// Of a mount.
     #[error(transparent)]
     Mount(#[from] MountError),
+    /// Of tables of nftables.
+    #[error(transparent)]
+    Nft(#[from] kernel_io::nft::OpenError),
+    /// Of what is in them.
+    #[error(transparent)]
+    Ports(#[from] kernel_io::WriteError),
     /// Of a setting.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),

@@ -43,6 +43,7 @@ mod kernel;
 mod linux;
 mod node;
 mod pool;
+mod ports;
 mod sandbox;
 mod spec;
 mod steps;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -20,7 +21,8 @@ use crate::journal::{self, Entry, Journal, Record};
 use crate::kernel::{Kernel, StepError};
 use crate::node::Node;
 use crate::pool;
-use crate::spec::{Network, Problem, SandboxSpec};
+use crate::ports;
+use crate::spec::{HOST_PORT, Network, Problem, SandboxSpec};
 use crate::steps::{Side, Step, Trace, Wiring, own_namespaces};
 use crate::sysctls;
 
@@ -197,6 +199,11 @@ impl Linux {
         for (name, text) in [("hosts", hosts), ("hostname", hostname + "\n"), ("resolv.conf", resolv_conf)] {
             let path = self.directory().join(name);
             fs::write(&path, text).map_err(|source| file_error("write", &path, source))?;
+            // They are the containers' own, to change as they like.
+            if let Some(ids) = known.ids {
+                chown(&path, Some(ids.first), Some(ids.first))
+                    .map_err(|source| file_error("give away", &path, source))?;
+            }
         }
         Ok(())
     }
@@ -260,6 +267,7 @@ impl Kernel for Linux {
                 };
                 self.journal.say(Entry::Addresses(addresses))?;
             }
+            Step::ReservePorts(ports) => pool::reserve_ports(&self.node, &name, ports)?,
             Step::ReserveIds => {
                 let ids = pool::reserve_ids(&self.node, &name)?;
                 self.journal.say(Entry::Ids(ids))?;
@@ -288,6 +296,9 @@ impl Kernel for Linux {
                 self.links(*side)?.add_neighbour(link, *address, *mac)?;
             }
             Step::AddRoute { side, route } => self.links(*side)?.add_route(route)?,
+            Step::MapPorts { table, ports, addresses } => {
+                self.node.netns().run(|| ports::make(table, ports, addresses))??;
+            }
             Step::Attach(network) => self.attach(network)?,
             Step::SetSysctl { name, value } => self.set_sysctl(name, value)?,
             Step::MountMemory { bytes } => self.mount_memory(*bytes)?,
@@ -302,6 +313,7 @@ impl Kernel for Linux {
         let name = self.journal.record.spec.name.clone();
         match trace {
             Trace::Addresses => Ok(pool::release_addresses(&self.node, &name)?),
+            Trace::Ports => Ok(pool::release_ports(&self.node, &name)?),
             Trace::Ids => Ok(pool::release_ids(&self.node, &name)?),
             Trace::Cgroup => {
                 let cgroup = self.cgroup()?;
@@ -310,6 +322,7 @@ impl Kernel for Linux {
             }
             Trace::Namespaces(kinds) => self.release_namespaces(kinds),
             Trace::Link(name) => absent_is_fine(self.links(Side::Node)?.delete(name)),
+            Trace::PortMap(table) => self.node.netns().run(|| ports::remove(table))?,
             Trace::Attachment(network) => self.detach(network),
             Trace::Memory => Ok(mounts::unmount_all(&self.memory())?),
             Trace::Processes => Ok(self.cgroup()?.kill_all()?),
@@ -335,17 +348,13 @@ impl Kernel for Linux {
 
 /// Ports of the node that nobody would lead to the pod.
 fn unmapped(spec: &SandboxSpec, wiring: &Wiring) -> Vec<Problem> {
-    let why = match wiring {
-        _ if spec.host_ports().is_empty() => return Vec::new(),
-        Wiring::Routed => {
-            "is not supported by the built-in network; use a CNI configuration with portmap".to_owned()
+    match wiring {
+        Wiring::Cni(network) if !spec.host_ports().is_empty() && !network.maps_ports() => {
+            let what = format!("no plugin of CNI network {} has the capability portMappings", network.name);
+            vec![Problem { field: HOST_PORT, what }]
         }
-        Wiring::Cni(network) if network.maps_ports() => return Vec::new(),
-        Wiring::Cni(network) => {
-            format!("no plugin of CNI network {} has the capability portMappings", network.name)
-        }
-    };
-    vec![Problem { field: "spec.containers[].ports[].hostPort", what: why }]
+        Wiring::Cni(_) | Wiring::Routed => Vec::new(),
+    }
 }
 
 /// The text of a file of the node; one that is not there says nothing.

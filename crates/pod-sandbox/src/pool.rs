@@ -12,6 +12,7 @@ use kernel_io::namespaces::IdRange;
 use thiserror::Error;
 
 use crate::node::{IDS_PER_POD, Node};
+use crate::spec::HostPort;
 
 /// Something could not be taken or given back.
 #[derive(Debug, Error)]
@@ -29,6 +30,14 @@ pub enum PoolError {
     Taken {
         /// The address.
         address: IpAddr,
+        /// By whom.
+        owner: String,
+    },
+    /// A port of the node is taken.
+    #[error("{}: {port} is taken by sandbox {owner}", crate::spec::HOST_PORT)]
+    PortTaken {
+        /// The port, with its protocol.
+        port: String,
         /// By whom.
         owner: String,
     },
@@ -60,6 +69,8 @@ pub enum PoolError {
 
 /// How the names of what stands for user numbers begin.
 const IDS: &str = "ids-";
+/// How the names of what stands for ports of the node begin.
+const PORT: &str = "port-";
 
 /// How many places of a range are tried at most. No node has more pods.
 const MOST: u128 = 1 << 20;
@@ -109,9 +120,37 @@ pub(crate) fn reserve_ids(node: &Node, owner: &str) -> Result<IdRange, PoolError
     take(node, owner, blocks, |ids| format!("{IDS}{}", ids.first), |taken| PoolError::NoIds { first, taken })
 }
 
+/// Takes ports of the node for a sandbox. One that is taken at every address is taken at each.
+pub(crate) fn reserve_ports(node: &Node, owner: &str, ports: &[HostPort]) -> Result<(), PoolError> {
+    let _guard = node.lock().map_err(|source| failed("lock", &node.settings().root, source))?;
+    free_stale(node)?;
+    ports.iter().try_for_each(|port| {
+        let everywhere = format!("{PORT}{}-{}", port.protocol.word(), port.node_port);
+        let at = |ip: &IpAddr| format!("{everywhere}-{ip}");
+        let name = port.node_ip.as_ref().map_or_else(|| everywhere.clone(), at);
+        let in_the_way = |(path, of): (PathBuf, String)| {
+            let taken = path.file_name()?.to_str()?.to_owned();
+            let at_some = format!("{everywhere}-");
+            let hit =
+                taken == everywhere || taken == name || port.node_ip.is_none() && taken.starts_with(&at_some);
+            hit.then_some((taken, of))
+        };
+        if let Some((taken, owner)) = owners(&node.pool())?.into_iter().find_map(in_the_way) {
+            return Err(PoolError::PortTaken { port: taken.trim_start_matches(PORT).to_owned(), owner });
+        }
+        let path = node.pool().join(name);
+        symlink(owner, &path).map_err(|source| failed("take", &path, source))
+    })
+}
+
+/// Gives back the ports of a sandbox.
+pub(crate) fn release_ports(node: &Node, owner: &str) -> Result<(), PoolError> {
+    release(node, owner, |name| name.starts_with(PORT))
+}
+
 /// Gives back the addresses of a sandbox.
 pub(crate) fn release_addresses(node: &Node, owner: &str) -> Result<(), PoolError> {
-    release(node, owner, |name| !name.starts_with(IDS))
+    release(node, owner, |name| !name.starts_with(IDS) && !name.starts_with(PORT))
 }
 
 /// Gives back the user numbers of a sandbox.

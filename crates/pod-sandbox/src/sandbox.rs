@@ -264,6 +264,8 @@ impl Sandbox {
             }
             // Namespaces are looked at by number, and what plugins made is theirs to check.
             Trace::Addresses
+            | Trace::Ports
+            | Trace::PortMap(_)
             | Trace::Ids
             | Trace::Namespaces(_)
             | Trace::Attachment(_)

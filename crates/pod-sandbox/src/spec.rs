@@ -130,6 +130,17 @@ pub enum Protocol {
     Sctp,
 }
 
+impl Protocol {
+    /// Its name, as CNI plugins have it.
+    pub fn word(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+            Protocol::Sctp => "sctp",
+        }
+    }
+}
+
 /// A line for /etc/hosts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostAlias {
@@ -168,6 +179,8 @@ pub enum DnsPolicy {
 
 /// What the kubelet's container runtimes give /dev/shm.
 const SHM_SIZE: u64 = 64 << 20;
+/// Where a Pod asks for ports of the node.
+pub(crate) const HOST_PORT: &str = "spec.containers[].ports[].hostPort";
 /// The most bytes that the kernel takes for a host name.
 const LONGEST_HOSTNAME: usize = 64;
 

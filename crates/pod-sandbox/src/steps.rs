@@ -12,13 +12,15 @@ use sha2::{Digest, Sha256};
 
 use crate::cni::NetworkList;
 use crate::journal::Known;
-use crate::spec::{Network, PidSharing, SandboxSpec, Whose};
+use crate::spec::{HostPort, Network, PidSharing, SandboxSpec, Whose};
 
 /// One thing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Take addresses for the pod.
     ReserveAddresses,
+    /// Take ports of the node for the pod.
+    ReservePorts(Vec<HostPort>),
     /// Take user and group numbers for the pod.
     ReserveIds,
     /// Make the pod's cgroup.
@@ -75,6 +77,15 @@ pub enum Step {
         /// The route.
         route: Route,
     },
+    /// Lead ports of the node to the pod.
+    MapPorts {
+        /// The table that does so.
+        table: String,
+        /// Which ports.
+        ports: Vec<HostPort>,
+        /// The pod's addresses.
+        addresses: Vec<IpAddr>,
+    },
     /// Let the plugins of a CNI network make links and addresses.
     Attach(NetworkList),
     /// Set a setting of the pod's namespaces.
@@ -102,6 +113,8 @@ pub enum Step {
 pub enum Trace {
     /// Addresses of the pool.
     Addresses,
+    /// Ports of the node.
+    Ports,
     /// User numbers of the pool.
     Ids,
     /// The cgroup, and whoever is in it.
@@ -110,6 +123,8 @@ pub enum Trace {
     Namespaces(Vec<Namespace>),
     /// A link of the node, and with it the pod's end, the addresses and the routes.
     Link(String),
+    /// The table that leads ports of the node to the pod.
+    PortMap(String),
     /// What the plugins of a CNI network made.
     Attachment(NetworkList),
     /// Mounted memory.
@@ -161,6 +176,9 @@ pub fn reservations(spec: &SandboxSpec, wiring: &Wiring) -> Vec<Step> {
     if has_network(spec) && *wiring == Wiring::Routed {
         steps.push(Step::ReserveAddresses);
     }
+    if !spec.host_ports().is_empty() {
+        steps.push(Step::ReservePorts(spec.host_ports().to_vec()));
+    }
     if spec.users == Whose::Pod {
         steps.push(Step::ReserveIds);
     }
@@ -178,7 +196,14 @@ pub fn steps(spec: &SandboxSpec, wiring: &Wiring, known: &Known) -> Vec<Step> {
         steps.push(Step::SetHostname(spec.hostname.kernel()));
         steps.push(Step::SetLinkUp { side: Side::Pod, link: "lo".to_owned() });
         match wiring {
-            Wiring::Routed => links(&node_link(&spec.name), &known.addresses, &mut steps),
+            Wiring::Routed => {
+                let link = node_link(&spec.name);
+                links(&link, &known.addresses, &mut steps);
+                let (ports, addresses) = (spec.host_ports().to_vec(), known.addresses.clone());
+                if !ports.is_empty() {
+                    steps.push(Step::MapPorts { table: link, ports, addresses });
+                }
+            }
             Wiring::Cni(network) => steps.push(Step::Attach(network.clone())),
         }
     }
@@ -205,10 +230,12 @@ impl Step {
     pub fn trace(&self) -> Option<Trace> {
         match self {
             Step::ReserveAddresses => Some(Trace::Addresses),
+            Step::ReservePorts(_) => Some(Trace::Ports),
             Step::ReserveIds => Some(Trace::Ids),
             Step::MakeCgroup => Some(Trace::Cgroup),
             Step::MakeNamespaces(kinds) => Some(Trace::Namespaces(kinds.clone())),
             Step::AddVeth { node, .. } => Some(Trace::Link(node.name.clone())),
+            Step::MapPorts { table, .. } => Some(Trace::PortMap(table.clone())),
             Step::Attach(network) => Some(Trace::Attachment(network.clone())),
             Step::MountMemory { .. } => Some(Trace::Memory),
             Step::AdmitProcesses => Some(Trace::Processes),
@@ -299,6 +326,7 @@ impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::ReserveAddresses => formatter.write_str("reserve addresses"),
+            Step::ReservePorts(_) => formatter.write_str("reserve ports of the node"),
             Step::ReserveIds => formatter.write_str("reserve user numbers"),
             Step::MakeCgroup => formatter.write_str("make the cgroup"),
             Step::Limit(_) => formatter.write_str("limit the cgroup"),
@@ -321,6 +349,9 @@ impl fmt::Display for Step {
                 write!(formatter, "{side}: add neighbour {address} at {mac} on {link}")
             }
             Step::AddRoute { side, route } => write!(formatter, "{side}: add route {route}"),
+            Step::MapPorts { table, ports, .. } => {
+                write!(formatter, "lead {} ports of the node to the pod by table {table}", ports.len())
+            }
             Step::Attach(network) => write!(formatter, "attach to CNI network {}", network.name),
             Step::SetSysctl { name, value } => write!(formatter, "set sysctl {name} to {value}"),
             Step::MountMemory { bytes } => write!(formatter, "mount {bytes} bytes for /dev/shm"),
@@ -335,10 +366,12 @@ impl fmt::Display for Trace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Trace::Addresses => formatter.write_str("addresses"),
+            Trace::Ports => formatter.write_str("ports of the node"),
             Trace::Ids => formatter.write_str("user numbers"),
             Trace::Cgroup => formatter.write_str("cgroup"),
             Trace::Namespaces(_) => formatter.write_str("namespaces"),
             Trace::Link(name) => write!(formatter, "link {name}"),
+            Trace::PortMap(table) => write!(formatter, "table {table}"),
             Trace::Attachment(network) => write!(formatter, "attachment to CNI network {}", network.name),
             Trace::Memory => formatter.write_str("memory for /dev/shm"),
             Trace::Processes => formatter.write_str("processes"),

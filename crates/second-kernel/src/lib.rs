@@ -25,7 +25,7 @@ const KERNEL: &str = "linux.uml";
 const MODULES: &str = "/usr/lib/uml/modules";
 
 /// What nothing there loads by itself.
-const NEEDED: &str = "dummy veth sctp \
+const NEEDED: &str = "dummy veth sctp overlay \
     ip_vs ip_vs_rr ip_vs_wrr ip_vs_lc ip_vs_wlc ip_vs_sh ip_vs_mh ip_vs_nq ip_vs_sed \
     ip_set ip_set_hash_ip ip_set_hash_ipport ip_set_hash_ipportip ip_set_hash_ipportnet ip_set_bitmap_port \
     nf_conntrack nf_conntrack_netlink ip_tables iptable_nat iptable_filter iptable_mangle iptable_raw \

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use kernel_io::namespaces::Namespace;
 use kernel_io::process::{Launch, Process, Signal};
-use serde_json::json;
 use tempfile::TempDir;
 
 use crate::cri::Cri;
-use crate::debian;
+use crate::{cni, debian};
 
 /// A containerd that is up; dropped, it is gone with all that it ran.
 #[derive(Debug)]
@@ -33,8 +32,7 @@ impl Containerd {
     pub fn start(init: &Path, sandbox_image: &str) -> Self {
         let directory = tempfile::tempdir().expect("make a directory");
         let programs = debian::unpacked("containerd").join("usr/bin");
-        let plugins = debian::unpacked("containernetworking-plugins").join("usr/lib/cni");
-        configure(directory.path(), &plugins, sandbox_image).expect("configure containerd");
+        configure(directory.path(), &cni::plugins(), sandbox_image).expect("configure containerd");
         let log = fs::File::create(directory.path().join("log")).expect("make a log");
 
         let mut command = Command::new(init);
@@ -134,21 +132,6 @@ disabled_plugins = ["io.containerd.internal.v1.opt"]
         cni = at("cni"),
     );
     fs::write(directory.join("config.toml"), config)?;
-    let network = json!({
-        "cniVersion": "0.4.0",
-        "name": "pods",
-        "plugins": [{
-            "type": "bridge",
-            "bridge": "pods0",
-            "isGateway": true,
-            "ipam": {
-                "type": "host-local",
-                "ranges": [[{ "subnet": "10.88.0.0/16" }]],
-                "routes": [{ "dst": "0.0.0.0/0" }],
-                "dataDir": at("addresses"),
-            },
-        }],
-    });
     fs::create_dir(directory.join("cni"))?;
-    fs::write(directory.join("cni/10-pods.conflist"), network.to_string())
+    fs::write(directory.join("cni/10-pods.conflist"), cni::bridged(&directory.join("addresses")))
 }

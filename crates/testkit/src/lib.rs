@@ -4,8 +4,10 @@
 //! goes through its steps, [`rendered`] says them in a mode's words, [`golden`] compares what comes out with
 //! what was blessed, and [`packet_checks`] compares what becomes of packets with what should.
 //! The [`lab`] sends them. [`images`] are made by hand, honest and hostile ones; [`containerd`] runs them as a node of a
-//! cluster would, asked through [`cri`].
+//! cluster would, asked through [`cri`], and [`podman`] as a person does. A [`registry`] gives
+//! them out.
 
+pub mod cni;
 pub mod containerd;
 pub mod cri;
 pub mod debian;
@@ -14,6 +16,8 @@ pub mod images;
 pub mod lab;
 pub mod packet_checks;
 mod packets;
+pub mod podman;
+pub mod registry;
 mod render;
 mod replay;
 mod scenario;

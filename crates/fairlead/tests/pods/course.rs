@@ -134,17 +134,3 @@ fn a_pod_that_is_told_to_stop_has_its_grace_and_no_more() {
     assert_eq!(text(&followed.stdout), "up\nhook\nbye\n");
     world.finish(&["p"]);
 }
-
-#[test]
-fn a_container_that_takes_too_much_memory_is_told_from_one_that_was_killed() {
-    let world = World::new();
-    let path = world.manifest(&pod(
-        "p",
-        "{restartPolicy: Never, containers: [{name: a, image: IMAGE, resources: {limits: {memory: 24Mi}}, command: [sh, -c, 'exec tail /dev/zero']}]}",
-    ));
-    world.pod(&["run", "-f", &path]); // it may have been running for an instant
-    let status = world.await_phase("Failed");
-    let ended = &status["containers"][0]["state"]["terminated"];
-    assert_eq!((&ended["reason"], &ended["exitCode"]), (&"OOMKilled".into(), &137.into()), "{status}");
-    world.finish(&["p"]);
-}

@@ -17,7 +17,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// A place where pods run. Whatever runs in it ends with it.
 pub(crate) struct World {
     pub(crate) directory: TempDir,
-    netns: Netns,
+    pub(crate) netns: Netns,
+    environment: Vec<(&'static str, String)>,
 }
 
 impl World {
@@ -30,13 +31,20 @@ impl World {
         // A node has an address, from which its probes come.
         let address = "192.0.2.1/32".parse().expect("an address");
         Links::of(&netns).and_then(|mut links| links.add_address("lo", address)).expect("an address");
-        Self { directory, netns }
+        Self { directory, netns, environment: Vec::new() }
+    }
+
+    /// The same place, where commands have one variable more.
+    pub(crate) fn with(mut self, name: &'static str, value: &Path) -> Self {
+        self.environment.push((name, value.display().to_string()));
+        self
     }
 
     /// `fairlead pod` with these words.
     pub(crate) fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_fairlead"));
         command.args(["pod", "--root"]).arg(self.root()).args(words).stdin(Stdio::null());
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -1,6 +1,6 @@
 //! Steps as the messages of one transaction.
 
-use kernel_state::nft::{Command, Family, Step, TABLE};
+use kernel_state::nft::{Command, Family, Step};
 
 use super::wire::{chain, element, kind, rule, set, table};
 use super::{rule as rules, set as sets, userdata};
@@ -10,7 +10,8 @@ use crate::netlink::{Message, flags};
 const LIST_LIMIT: usize = 60_000;
 
 /// The messages of one transaction, and which change each part of them belongs to.
-pub(super) struct Batch {
+pub(super) struct Batch<'t> {
+    table: &'t str,
     /// All of them, from its begin to its end.
     pub(super) messages: Vec<Message>,
     parts: Vec<Vec<Part>>,
@@ -34,10 +35,10 @@ pub(super) enum Packing {
     Single,
 }
 
-impl Batch {
-    /// The steps, in their order, as one transaction; the last message is to be acknowledged.
-    pub(super) fn new(steps: &[(usize, Step<'_>)], packing: Packing) -> Self {
-        let mut batch = Self { messages: Vec::new(), parts: Vec::new() };
+impl<'t> Batch<'t> {
+    /// The steps, in their order, as one transaction on the table of this name; the last message is to be acknowledged.
+    pub(super) fn new(table: &'t str, steps: &[(usize, Step<'_>)], packing: Packing) -> Self {
+        let mut batch = Self { table, messages: Vec::new(), parts: Vec::new() };
         batch.push(begin(), Vec::new());
         let mut rest = steps;
         let mut next = 0;
@@ -53,7 +54,7 @@ impl Batch {
                 rest = &rest[taken..];
                 next += taken;
             } else {
-                let message = message(step, next);
+                let message = message(table, step, next);
                 batch.push(message, vec![Part { offset: 0, step: next }]);
                 rest = &rest[1..];
                 next += 1;
@@ -89,7 +90,7 @@ impl Batch {
             return 0;
         };
         let mut parts = Vec::new();
-        message.text(element::TABLE, TABLE).text(element::SET, set);
+        message.text(element::TABLE, self.table).text(element::SET, set);
         message.nested(element::LIST, |out| {
             let start = out.as_bytes().len();
             for (place, (_, step)) in (first..).zip(steps) {
@@ -168,36 +169,36 @@ fn is_same_list(one: &Step<'_>, other: &Step<'_>) -> bool {
 }
 
 /// One step that is not about an element.
-fn message(step: &Step<'_>, place: usize) -> Message {
+fn message(name_of_table: &str, step: &Step<'_>, place: usize) -> Message {
     let family = step.family;
     let create = flags::CREATE;
     match step.command {
         Command::AddTable(comment) => {
             let mut message = new(kind::NEW_TABLE, create, family);
-            message.text(table::NAME, TABLE).be32(table::FLAGS, 0);
+            message.text(table::NAME, name_of_table).be32(table::FLAGS, 0);
             message.attribute(table::USERDATA, &userdata::comment(comment));
             message
         }
         Command::DeleteTable => {
             let mut message = new(kind::DELETE_TABLE, 0, family);
-            message.text(table::NAME, TABLE);
+            message.text(table::NAME, name_of_table);
             message
         }
         Command::AddSet(name, spec) => {
             let mut message = new(kind::NEW_SET, create, family);
-            message.text(set::TABLE, TABLE).text(set::NAME, name);
+            message.text(set::TABLE, name_of_table).text(set::NAME, name);
             // The number only has to be another one for each set of the transaction.
             sets::write(&mut message, family, spec, u32::try_from(place + 1).unwrap_or(u32::MAX));
             message
         }
         Command::DeleteSet(name) => {
             let mut message = new(kind::DELETE_SET, 0, family);
-            message.text(set::TABLE, TABLE).text(set::NAME, name);
+            message.text(set::TABLE, name_of_table).text(set::NAME, name);
             message
         }
         Command::AddChain(name, of) => {
             let mut message = new(kind::NEW_CHAIN, create, family);
-            message.text(chain::TABLE, TABLE).text(chain::NAME, name);
+            message.text(chain::TABLE, name_of_table).text(chain::NAME, name);
             if let Some(hook) = of.hook {
                 super::chain::write(&mut message, hook);
             }
@@ -205,17 +206,17 @@ fn message(step: &Step<'_>, place: usize) -> Message {
         }
         Command::FlushChain(name) => {
             let mut message = new(kind::DELETE_RULE, 0, family);
-            message.text(rule::TABLE, TABLE).text(rule::CHAIN, name);
+            message.text(rule::TABLE, name_of_table).text(rule::CHAIN, name);
             message
         }
         Command::DeleteChain(name) => {
             let mut message = new(kind::DELETE_CHAIN, 0, family);
-            message.text(chain::TABLE, TABLE).text(chain::NAME, name);
+            message.text(chain::TABLE, name_of_table).text(chain::NAME, name);
             message
         }
         Command::AddRule(name, of) => {
             let mut message = new(kind::NEW_RULE, create | flags::APPEND, family);
-            message.text(rule::TABLE, TABLE).text(rule::CHAIN, name);
+            message.text(rule::TABLE, name_of_table).text(rule::CHAIN, name);
             rules::write(&mut message, family, of);
             message
         }

@@ -1,19 +1,17 @@
 //! Debian's docker-registry on the loopback of a network namespace, with images that were pushed to it.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
-use kernel_io::namespaces::Namespaces;
 use kernel_io::netns::{Loopback, Netns};
-use kernel_io::process::{Launch, Process, Signal};
 use pod_images::pack::{Image as Packed, Layout};
 use pod_images::{Credentials, Digest, Image, ImageError, PullPolicy, Reference, Removed, Store};
-use serde_json::{Value, json};
-use testkit::debian;
+use serde_json::json;
 use testkit::images::{Compression, LayerTar, busybox, image, packed};
+use testkit::registry::Registry;
 
 use crate::world::{World, told};
 
@@ -26,8 +24,7 @@ const BASIC: &str = "Basic dXNlcjpwYXNzd29yZA==";
 struct Running {
     world: World,
     netns: Netns,
-    process: Process,
-    basic: &'static str,
+    registry: Registry,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,112 +33,24 @@ enum Open {
     ToUsers,
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.signal(Signal::KILL);
-        let _ = self.process.wait_for(Duration::from_secs(10));
-    }
-}
-
 impl Running {
     fn new(open: Open) -> Self {
         let world = World::new();
         let netns = Netns::create(Loopback::Up).expect("a network namespace");
-        let auth = if open == Open::ToUsers {
+        let (auth, basic) = if open == Open::ToUsers {
             let path = world.file("htpasswd", HTPASSWD.as_bytes());
-            json!({ "htpasswd": { "realm": "test", "path": path } })
+            (json!({ "htpasswd": { "realm": "test", "path": path } }), BASIC)
         } else {
-            json!({})
+            (json!({}), "")
         };
-        let config = json!({
-            "version": 0.1,
-            "log": { "level": "error" },
-            "storage": { "filesystem": { "rootdirectory": world.path("registry") } },
-            "http": { "addr": format!("127.0.0.1:{PORT}"), "secret": "test" },
-            "auth": auth,
-        });
-        let config = world.file("config.json", config.to_string().as_bytes());
-        let mut registry = Command::new(debian::unpacked("docker-registry").join("usr/bin/docker-registry"));
-        registry
-            .arg("serve")
-            .arg(config)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .env("OTEL_TRACES_EXPORTER", "none");
-        let inside = Namespaces::network(&netns).expect("its namespaces");
-        let started =
-            Launch::new(registry).joining(inside).dying_with_us().start().expect("start docker-registry");
-        let basic = if open == Open::ToUsers { BASIC } else { "" };
-        let running = Self { world, netns, process: started.process, basic };
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while running.netns.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))).expect("enter").is_err() {
-            assert!(
-                Instant::now() < deadline && running.process.ended().is_none(),
-                "the registry does not listen"
-            );
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        running
+        let at = (Ipv4Addr::LOCALHOST, PORT).into();
+        let registry =
+            Registry::start(&netns, &world.path("registry"), at, &auth, &json!({})).asked_as(basic);
+        Self { world, netns, registry }
     }
 
-    /// Pushes all blobs of a layout, then its manifests, and for the tag an index of them.
     fn push(&self, repository: &str, tag: &str, layout: &Layout) -> Digest {
-        let files = layout.files();
-        let index: Value = serde_json::from_slice(&files["index.json"]).expect("an index");
-        let manifests = index["manifests"].as_array().expect("manifests");
-        let digests: Vec<&str> =
-            manifests.iter().filter_map(|manifest| manifest["digest"].as_str()).collect();
-        for (path, bytes) in &files {
-            let Some(digest) = path.strip_prefix("blobs/sha256/").map(|hex| format!("sha256:{hex}")) else {
-                continue;
-            };
-            let (status, headers) = self.ask("POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"");
-            assert_eq!(status, 202, "{headers}");
-            let location =
-                headers.lines().find_map(|line| line.strip_prefix("Location: ")).expect("a location");
-            let path = location.trim_start_matches("http://").split_once('/').expect("a path").1;
-            let (status, told) =
-                self.ask("PUT", &format!("/{path}&digest={digest}"), "application/octet-stream", bytes);
-            assert_eq!(status, 201, "{told}");
-        }
-        let kind = |bytes: &[u8]| {
-            let document: Value = serde_json::from_slice(bytes).expect("a document");
-            document["mediaType"].as_str().expect("its type").to_owned()
-        };
-        let put = |name: &str, bytes: &[u8]| {
-            let (status, told) =
-                self.ask("PUT", &format!("/v2/{repository}/manifests/{name}"), &kind(bytes), bytes);
-            assert_eq!(status, 201, "{told}");
-            Digest::of(bytes)
-        };
-        for digest in &digests {
-            put(digest, &files[&format!("blobs/{}", digest.replace(':', "/"))]);
-        }
-        match digests[..] {
-            [only] => put(tag, &files[&format!("blobs/{}", only.replace(':', "/"))]),
-            _ => put(tag, &files["index.json"]),
-        }
-    }
-
-    fn ask(&self, method: &str, path: &str, kind: &str, body: &[u8]) -> (u16, String) {
-        let answer = self.netns.run(|| -> std::io::Result<String> {
-            let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))?;
-            let authorization = if self.basic.is_empty() { "X-None" } else { "Authorization" };
-            write!(
-                stream,
-                "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{PORT}\r\n{authorization}: {}\r\nContent-Type: {kind}\r\n\
-                 Content-Length: {}\r\nConnection: close\r\n\r\n",
-                self.basic,
-                body.len()
-            )?;
-            stream.write_all(body)?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer)?;
-            Ok(String::from_utf8_lossy(&answer).replace('\r', ""))
-        });
-        let answer = answer.expect("enter the namespace").expect("an answer");
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        (status, answer)
+        self.registry.push(repository, tag, layout)
     }
 
     fn pull(&self, image: &str, policy: PullPolicy) -> Result<Image, ImageError> {
@@ -257,6 +166,113 @@ fn who_may_pull() {
     let why = told(&with("dXNlcjp3cm9uZw==").expect_err("refused"));
     assert!(why.contains(" answers 401 Unauthorized") && !why.contains("there are no credentials"), "{why}");
     assert_eq!(registry.world.seen(&with("dXNlcjpwYXNzd29yZA==").expect("an image"), "cat app"), "one");
+}
+
+/// Somebody before the registry, who tells what he was asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Front {
+    /// Passes answers on, but breaks off the first two that are long.
+    Breaks,
+    /// Says that blobs are elsewhere: at the registry itself.
+    Redirects,
+}
+
+/// Where the front stands, and how much of a long answer it passes on.
+const FRONT: u16 = 5001;
+const BROKEN_OFF_AT: usize = 300_000;
+
+impl Front {
+    /// Answers the lines in which something was asked, or for a part of it.
+    fn stand(self, netns: &Netns) -> Arc<Mutex<Vec<String>>> {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let listener = netns.run(|| TcpListener::bind((Ipv4Addr::LOCALHOST, FRONT))).expect("enter");
+        let (listener, netns, told) = (listener.expect("listen"), netns.clone(), Arc::clone(&heard));
+        thread::spawn(move || {
+            let mut breaks = 2;
+            for client in listener.incoming() {
+                let heard = client.and_then(|client| self.serve(client, &netns, &mut breaks));
+                told.lock().expect("nobody panics").extend(heard.unwrap_or_default());
+            }
+        });
+        heard
+    }
+
+    /// One request of a connection, which is closed then.
+    fn serve(self, mut client: TcpStream, netns: &Netns, breaks: &mut u32) -> io::Result<Vec<String>> {
+        let head: Vec<String> = BufReader::new(client.try_clone()?)
+            .lines()
+            .take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
+            .collect::<io::Result<_>>()?;
+        let path = head.first().and_then(|line| line.split(' ').nth(1)).unwrap_or_default();
+        if self == Front::Redirects && path.contains("/blobs/") {
+            let to = format!("http://127.0.0.1:{PORT}{path}");
+            write!(
+                client,
+                "HTTP/1.1 307 Temporary Redirect\r\nLocation: {to}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+            )?;
+        } else {
+            let mut server = netns.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))).expect("enter")?;
+            let kept = head.iter().filter(|line| !line.to_lowercase().starts_with("connection:"));
+            let lines: Vec<&str> = kept.map(String::as_str).chain(["Connection: close"]).collect();
+            write!(server, "{}\r\n\r\n", lines.join("\r\n"))?;
+            let mut answer = Vec::new();
+            io::Read::read_to_end(&mut server, &mut answer)?;
+            if answer.len() > BROKEN_OFF_AT && *breaks > 0 {
+                answer.truncate(BROKEN_OFF_AT);
+                *breaks -= 1;
+            }
+            client.write_all(&answer)?;
+        }
+        client.shutdown(Shutdown::Both)?;
+        Ok(head
+            .into_iter()
+            .filter(|line| line.starts_with("GET ") || line.to_lowercase().starts_with("range:"))
+            .collect())
+    }
+}
+
+/// An image whose layer is as long as its file.
+fn long() -> Packed {
+    let mut number = 1_u32;
+    let mut byte = || {
+        number = number.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        number.to_be_bytes()[0]
+    };
+    let bytes: Vec<u8> = (0..1_000_000).map(|_| byte()).collect();
+    let tar = LayerTar::default().file("long", 0o644, &bytes).end();
+    image("long", json!({}), vec![packed(&tar, Compression::None)])
+}
+
+#[test]
+fn a_fetch_that_breaks_off_goes_on_where_it_was() {
+    let registry = Running::new(Open::ToAll);
+    registry.push("long", "v1", &Layout::of(&long()));
+    let heard = Front::Breaks.stand(&registry.netns);
+    let reference: Reference = format!("127.0.0.1:{FRONT}/long:v1").parse().expect("a reference");
+    let pulled = registry.netns.run(|| registry.world.store.ensure(&reference, PullPolicy::Always));
+    let image = pulled.expect("enter").expect("an image");
+    assert_eq!(registry.world.seen(&image, "wc -c < long"), "1000000\n");
+    let heard = heard.lock().expect("nobody panics");
+    let ranges: Vec<u64> = heard
+        .iter()
+        .filter_map(|line| {
+            line.to_lowercase().strip_prefix("range: bytes=")?.trim_end_matches('-').parse().ok()
+        })
+        .collect();
+    assert_eq!(ranges.len(), 2, "{heard:?}");
+    assert!(ranges.is_sorted() && ranges.iter().all(|from| (200_000..700_000).contains(from)), "{ranges:?}");
+}
+
+#[test]
+fn a_blob_that_is_elsewhere_is_fetched_there() {
+    let registry = Running::new(Open::ToAll);
+    registry.push("app", "v1", &Layout::of(&app("one")));
+    let heard = Front::Redirects.stand(&registry.netns);
+    let reference: Reference = format!("127.0.0.1:{FRONT}/app:v1").parse().expect("a reference");
+    let pulled = registry.netns.run(|| registry.world.store.ensure(&reference, PullPolicy::Always));
+    assert_eq!(registry.world.seen(&pulled.expect("enter").expect("an image"), "cat app"), "one");
+    let blobs = heard.lock().expect("nobody panics").iter().filter(|line| line.contains("/blobs/")).count();
+    assert_eq!(blobs, 2, "configuration and layer were asked for here");
 }
 
 #[test]

@@ -58,11 +58,8 @@ fn every_wrong_field_is_named_by_its_path() {
             vec!["spec.containers[0].securityContext.runAsUser: cannot be 0 where runAsNonRoot is true"],
         ),
         (
-            "{containers: [{name: a, image: i, livenessProbe: {grpc: {port: 1}}}]}",
-            vec![
-                "spec.containers[0].livenessProbe.grpc: gRPC is not supported; a probe can run a program or connect",
-                "spec.containers[0].livenessProbe.exec: is missing, and so is every other thing to do",
-            ],
+            "{containers: [{name: a, image: i, lifecycle: {preStop: {grpc: {port: 1}}}}]}",
+            vec!["spec.containers[0].lifecycle.preStop.grpc: is for probes alone"],
         ),
         (
             "{containers: [{name: a, image: i, resources: {limits: {memory: 1Mi}, requests: {memory: 2Mi}}}]}",

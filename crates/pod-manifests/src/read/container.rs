@@ -1,13 +1,14 @@
 //! Containers.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::label;
 use super::security::{PodSecurity, security};
 use super::volumes::{Place, bytes, field_ref, is_inside, need, quantity_of, resource_ref};
 use crate::container::{
-    Action, Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Header, Kind, Leave, Mount, Number, Probe,
-    Protocol, PullPolicy, Resources,
+    Action, Container, ContainerPort, EnvFrom, EnvSource, EnvVar, Header, Kind, Leave, Mount, NodePort,
+    Number, Probe, Protocol, PullPolicy, Resources, Scheme,
 };
 use crate::fields::Fields;
 use crate::quantity;
@@ -93,9 +94,21 @@ fn port(mut fields: Fields<'_>) -> Option<ContainerPort> {
     let name = fields.text("name");
     let protocol = fields.choice("protocol", &words).unwrap_or_default();
     let port = port_number(&mut fields, "containerPort");
-    fields.cannot(&["hostPort", "hostIP"], "is not supported; a Service with a node port leads to a pod");
+    let node = node_port(&mut fields);
     fields.finish();
-    Some(ContainerPort { name, port: port?, protocol })
+    Some(ContainerPort { name, port: port?, protocol, node })
+}
+
+/// Port 0 is none, and an address without a port means nothing.
+fn node_port(fields: &mut Fields<'_>) -> Option<NodePort> {
+    let port = fields.number::<u16>("hostPort").filter(|port| *port > 0);
+    let text = fields.text("hostIP").filter(|text| !text.is_empty());
+    let ip = text.as_deref().and_then(|text| text.parse().ok());
+    if let (Some(text), None) = (text, ip) {
+        fields.refuse("hostIP", format!("{text:?} is not an IP address"));
+    }
+    let is_any = |ip: &IpAddr| ip.is_unspecified();
+    port.map(|port| NodePort { port, ip: ip.filter(|ip| !is_any(ip)) })
 }
 
 fn port_number(fields: &mut Fields<'_>, name: &str) -> Option<u16> {
@@ -245,6 +258,7 @@ fn with_hooks(mut container: Container, fields: &mut Fields<'_>) -> Container {
     let Some(mut lifecycle) = fields.object("lifecycle") else { return container };
     let mut hook = |name: &str| {
         let mut fields = lifecycle.object(name)?;
+        fields.cannot(&["grpc"], "is for probes alone");
         let action = action(&mut fields);
         fields.finish();
         action
@@ -258,7 +272,6 @@ fn with_hooks(mut container: Container, fields: &mut Fields<'_>) -> Container {
 
 /// The thing to do; none, and a word about it, if there is none that can be done.
 fn action(fields: &mut Fields<'_>) -> Option<Action> {
-    fields.cannot(&["grpc"], "gRPC is not supported; a probe can run a program or connect");
     if let Some(mut exec) = fields.object("exec") {
         let command = exec.texts("command");
         if command.is_empty() {
@@ -268,13 +281,14 @@ fn action(fields: &mut Fields<'_>) -> Option<Action> {
         return Some(Action::Exec(command));
     }
     if let Some(mut http) = fields.object("httpGet") {
+        let schemes = [("HTTP", Scheme::Http), ("HTTPS", Scheme::Https)];
         let action = Action::Http {
+            scheme: http.choice("scheme", &schemes).unwrap_or_default(),
             port: number(&mut http, "port")?,
             host: http.text("host"),
             path: http.text("path").unwrap_or_else(|| "/".to_owned()),
             headers: http.objects("httpHeaders").into_iter().map(header).collect(),
         };
-        let _ = http.choice("scheme", &[("HTTP", ())]);
         http.finish();
         return Some(action);
     }
@@ -282,6 +296,12 @@ fn action(fields: &mut Fields<'_>) -> Option<Action> {
         let action = Action::Tcp { port: number(&mut tcp, "port")?, host: tcp.text("host") };
         tcp.finish();
         return Some(action);
+    }
+    if let Some(mut grpc) = fields.object("grpc") {
+        let service = grpc.text("service").unwrap_or_default();
+        let action = port_number(&mut grpc, "port").map(|port| Action::Grpc { port, service });
+        grpc.finish();
+        return action;
     }
     let mut sleep = fields.object("sleep")?;
     let seconds = sleep.number("seconds").unwrap_or_default();

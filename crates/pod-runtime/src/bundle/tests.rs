@@ -26,6 +26,7 @@ fn configured(container: &Container, image: &Config, rootfs: &Path) -> Result<Va
         arguments: vec!["run".into()],
         namespaces: vec![("network", Some("/ns/net".into())), ("mount", None)],
         cgroup: "/fairlead/p/a".into(),
+        ids: None,
         mounts: vec![
             Bind { from: "/v/deep".into(), to: "/data/deep".into(), writing: Leave::Refused },
             Bind { from: "/v".into(), to: "/data".into(), writing: Leave::Given },

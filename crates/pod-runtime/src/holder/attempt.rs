@@ -2,17 +2,18 @@
 
 use std::fs::{self, File};
 use std::io::Read as _;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::thread::{self, JoinHandle};
 
-use kernel_io::mounts::unmount_all;
+use kernel_io::mounts::{mount_for_users, unmount_all};
 use kernel_io::namespaces::Namespace;
 use kernel_io::overlay::Overlay;
 use kernel_io::process::{Birth, Orphan};
 use pod_manifests::{Container, Leave, Network, Pids};
 use tracing::warn;
 
-use super::Shared;
+use super::{OwnUsers, Shared};
 use crate::bundle::{Bind, Parts, arguments, config};
 use crate::error::{PodError, file};
 use crate::image::Image;
@@ -39,8 +40,10 @@ pub(super) fn start(shared: &Shared, container: &Container) -> Result<Running, P
     let image = image(shared, container)?;
     let id = shared.id(container);
     shared.oci.delete(&container.name, &id)?;
-    let rootfs = fresh_files(container, image, &directory)?;
-    fs::write(directory.join("termination-log"), "").map_err(file("write", &directory))?;
+    let users = shared.surroundings.users.as_ref();
+    let rootfs = fresh_files(container, image, &directory, users)?;
+    let words = directory.join("termination-log");
+    fs::write(&words, "").and_then(|()| give(&words, users)).map_err(file("write", &words))?;
     write_config(shared, container, image, &rootfs)?;
     let pipes = Pipes::at(&directory);
     let piped = pipes.make().and_then(|()| Ok((pipes.readers()?, pipes.writers()?)));
@@ -113,7 +116,12 @@ fn pumping(shared: &Shared, container: &Container, readers: [File; 2]) -> Result
 }
 
 /// Its image with a layer of its own over it, empty at each start.
-fn fresh_files(container: &Container, image: &Image, directory: &Path) -> Result<PathBuf, PodError> {
+fn fresh_files(
+    container: &Container,
+    image: &Image,
+    directory: &Path,
+    users: Option<&OwnUsers>,
+) -> Result<PathBuf, PodError> {
     let (upper, work, rootfs) = (directory.join("upper"), directory.join("work"), directory.join("rootfs"));
     let impossible = |message| PodError::Impossible { container: container.name.clone(), message };
     unmount_all(&rootfs).map_err(|error| impossible(told(&error)))?;
@@ -125,11 +133,38 @@ fn fresh_files(container: &Container, image: &Image, directory: &Path) -> Result
             Ok(()) | Err(_) => {}
         }
         make_directory(path, 0o755)?;
+        give(path, users).map_err(file("give away", path))?;
     }
     make_directory(&rootfs, 0o755)?;
-    let overlay = Overlay { lower: &image.layers, upper: &upper, work: &work };
-    overlay.mount(&rootfs).map_err(|error| impossible(told(&error)))?;
-    Ok(rootfs)
+    let lower = match users {
+        None => image.layers.clone(),
+        Some(users) => layers_for(users, &image.layers, &directory.join("layers")).map_err(impossible)?,
+    };
+    let overlay = Overlay { lower: &lower, upper: &upper, work: &work };
+    let mounted = overlay.mount(&rootfs).map_err(|error| impossible(told(&error)));
+    if users.is_some() {
+        // The overlay holds what it needs of them.
+        lower.iter().try_for_each(|layer| unmount_all(layer)).map_err(|error| impossible(told(&error)))?;
+    }
+    mounted.map(|()| rootfs)
+}
+
+/// The layers of an image, each mounted once more with the numbers of the pod's own users.
+fn layers_for(users: &OwnUsers, layers: &[PathBuf], below: &Path) -> Result<Vec<PathBuf>, String> {
+    let seen = |(number, layer): (usize, &PathBuf)| {
+        let at = below.join(number.to_string());
+        unmount_all(&at).map_err(|error| told(&error))?;
+        fs::create_dir_all(&at).map_err(|error| format!("make {}: {error}", at.display()))?;
+        mount_for_users(layer, &at, &users.namespace).map_err(|error| told(&error))?;
+        Ok(at)
+    };
+    layers.iter().enumerate().map(seen).collect()
+}
+
+/// Makes root of the pod's own users the owner, where it has its own.
+fn give(path: &Path, users: Option<&OwnUsers>) -> std::io::Result<()> {
+    let Some(users) = users else { return Ok(()) };
+    chown(path, Some(users.ids.first), Some(users.ids.first))
 }
 
 fn write_config(
@@ -155,6 +190,7 @@ fn write_config(
         namespaces: namespaces(shared),
         cgroup: format!("/{}", cgroup.trim_start_matches('/')),
         mounts,
+        ids: shared.surroundings.users.as_ref().map(|users| users.ids),
     })?;
     let path = shared.directory.container(&container.name).join("config.json");
     fs::write(&path, config.to_string()).map_err(file("write", &path))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use kernel_io::memory::Program;
 use kernel_io::mounts::unmount_all;
 use kernel_io::process::Reaper;
 use pod_manifests::{Container, Kind, Medium, VolumeSource};
@@ -18,6 +19,8 @@ use crate::status::{Phase, State};
 
 /// How often orphans that nobody knows are reaped.
 const REAP: Duration = Duration::from_secs(5);
+/// How long after it began to wait the holder rests for the first time.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// A container that a thread looks after.
 #[derive(Debug)]
@@ -101,11 +104,14 @@ fn supervised(shared: &Arc<Shared>, container: &Container) -> Option<Supervised>
     Some(Supervised { name, thread: started })
 }
 
-/// Waits until all of these containers are over for good, and tells the pod to stop when its time is over.
+/// Waits until all of these containers are over for good, and tells the pod to stop when its time is over. Meanwhile
+/// the holder rests.
 fn over(shared: &Arc<Shared>, supervised: Vec<Supervised>) {
     let (limit, mut reaper) = (deadline(shared), Reaper::default());
+    let program = Program::of_this_process().inspect_err(|error| warn!(%error, "no rest")).ok();
+    let mut pause = QUIET;
     loop {
-        let next = Instant::now() + REAP;
+        let next = Instant::now() + pause;
         let all = shared
             .wait_until(Some(limit.map_or(next, |limit| limit.clamp(Instant::now(), next))), |inner| {
                 supervised.iter().all(|one| inner.finished.contains(&one.name)).then_some(())
@@ -116,6 +122,10 @@ fn over(shared: &Arc<Shared>, supervised: Vec<Supervised>) {
         reaper.reap_others(&pids(shared));
         if limit.is_some_and(|limit| Instant::now() >= limit) {
             expired(shared);
+        }
+        pause = REAP;
+        if let Some(Err(error)) = program.as_ref().map(Program::rest) {
+            warn!(%error, "memory not given back");
         }
     }
     for one in supervised {

@@ -208,11 +208,6 @@ fn what_is_wrong_with_a_network_is_told_before_anything_is_made() {
         Err(CreateError::Refused { cause, .. }) => cause.to_string(),
         other => panic!("{other:?}"),
     };
-    let error = refused(&pod());
-    assert!(
-        error.starts_with("spec.containers[].ports[].hostPort: is not supported by the built-in"),
-        "{error}"
-    );
     let write = |text: &str| {
         fs::create_dir_all(world.root().join("net.d")).expect("made");
         fs::write(world.root().join("net.d/a.conf"), text).expect("written");

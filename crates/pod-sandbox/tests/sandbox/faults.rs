@@ -1,7 +1,8 @@
 //! Each step fails once, before or after it is done, and nothing is left behind.
 
 use pod_sandbox::{
-    CreateError, Kernel, Linux, Record, Sandbox, SandboxSpec, Step, StepError, Trace, Whose, Wiring, make,
+    CreateError, HostPort, Kernel, Linux, Network, PodNetwork, Protocol, Record, Sandbox, SandboxSpec, Step,
+    StepError, Trace, Whose, Wiring, make,
 };
 
 use crate::world::{Traces, World, spec};
@@ -110,6 +111,18 @@ fn whichever_step_of_a_pod_with_its_own_users_fails_nothing_is_left_behind() {
     for when in [When::Before, When::After] {
         assert!(fail_everywhere(&world, &spec, when) > 20);
     }
+}
+
+#[test]
+fn whichever_step_of_a_pod_with_ports_of_the_node_fails_nothing_is_left_behind() {
+    let world = World::new();
+    let mut spec = spec(2);
+    if let Network::Pod(PodNetwork { ports, .. }) = &mut spec.network {
+        ports.push(HostPort { protocol: Protocol::Udp, node_port: 53, pod_port: 53, node_ip: None });
+    }
+    assert!(fail_everywhere(&world, &spec, When::After) > 20);
+    let tables = world.netns.run(|| std::process::Command::new("nft").args(["list", "tables"]).output());
+    assert_eq!(tables.expect("entered").expect("nft runs").stdout, b"");
 }
 
 type Change = fn(&mut SandboxSpec);

@@ -5,4 +5,5 @@ mod cni;
 mod faults;
 mod one_tree;
 mod pods;
+mod ports;
 mod world;
