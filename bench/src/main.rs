@@ -1,5 +1,6 @@
 //! Each claim of speed, measured against its peer in one run. `cargo xtask bench NAME` builds and starts it.
 
+mod sandboxes;
 mod userspace;
 
 use std::process::ExitCode;
@@ -18,6 +19,9 @@ struct CommandLine {
 enum What {
     /// The relay of the userspace mode against haproxy and nginx
     Userspace,
+    /// Our sandboxes, as `cargo xtask bench pods` measures them
+    #[command(hide = true)]
+    Sandboxes(sandboxes::Sandboxes),
     /// A process of a benchmark
     #[command(hide = true)]
     Part {
@@ -30,6 +34,7 @@ enum What {
 fn main() -> ExitCode {
     let result = match CommandLine::parse().what {
         What::Userspace => userspace::measure(),
+        What::Sandboxes(sandboxes) => sandboxes.run(),
         What::Part { part } => part.run(),
     };
     match result {

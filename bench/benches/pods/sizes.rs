@@ -8,17 +8,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::build;
 use bench::figure::{Figure, Figures, Goal};
+
+use crate::Programs;
 
 /// Programs that people hold containers with, each with the arguments that make it wait.
 const PEERS: [(&str, &[&str]); 2] = [("catatonit", &["-P"]), ("tini-static", &["-s", "--", "sleep", "1000"])];
 
-pub(super) fn measure(figures: &mut Figures) -> Result<()> {
-    let pause = Size::of(&build::pause()?, &[])?;
+pub(super) fn measure(programs: &Programs, figures: &mut Figures) -> Result<()> {
+    let pause = Size::of(&programs.shipped("pause"), &[])?;
     figures.add(Figure::new("pause, file", "bytes", pause.file).goal(Goal::AtMost(4096.0)))?;
     figures.add(Figure::new("pause, resident memory", "kB", pause.memory).goal(Goal::AtMost(16.0)))?;
-    let init = Size::of(&build::init()?, &["--", "sleep", "1000"])?;
+    let init = Size::of(&programs.shipped("init"), &["--", "sleep", "1000"])?;
     for (name, arguments) in PEERS {
         let peer = Size::of(&found(name)?, arguments)?;
         for (program, ours) in [("pause", &pause), ("init", &init)] {
