@@ -3,18 +3,17 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::thread;
 use std::time::Duration;
 
 use kernel_io::conntrack::{Conntrack, Family, Flow, Narrowed};
 use kernel_io::link::{Link, Route};
 use kernel_io::sysctl;
 
+use crate::datagrams::{READY, answer_datagrams, slice};
 use crate::stage::{Running, Stage, until};
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);
 const PODS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 180, 0, 1), Ipv4Addr::new(10, 180, 0, 2)];
-const POD_PORT: u16 = 5353;
 
 /// The modes whose rules send each packet to an endpoint.
 const BY_KERNEL: [&str; 2] = ["iptables", "nftables"];
@@ -32,20 +31,9 @@ fn stage() -> Stage {
     let stage = Stage::new();
     stage.netns.run(|| sysctl::write("net.ipv4.conf.all.rp_filter", "0")).expect("entered").expect("set");
     let lo = Link::loopback(&stage.netns);
-    for address in [NODE].iter().chain(&PODS) {
-        lo.add_address(format!("{address}/32").parse().expect("an address")).expect("added");
-    }
+    lo.add_address(format!("{NODE}/32").parse().expect("an address")).expect("added");
     lo.add_route(&Route::to("10.96.0.0/16".parse().expect("a range"))).expect("a way to the Services");
-    for pod in PODS {
-        let socket = stage.netns.run(|| UdpSocket::bind((pod, POD_PORT))).expect("entered").expect("a port");
-        thread::spawn(move || {
-            let mut question = [0; 16];
-            while let Ok((_, client)) = socket.recv_from(&mut question) {
-                // Whoever is gone has lost interest.
-                let _ = socket.send_to(pod.to_string().as_bytes(), client);
-            }
-        });
-    }
+    answer_datagrams(&stage, &PODS);
     stage.write("other.yaml", &service("other", "10.96.0.11", 30054));
     stage
 }
@@ -64,28 +52,7 @@ spec:
     )
 }
 
-const READY: &str = "ready: true";
 const TERMINATING: &str = "ready: false, serving: true, terminating: true";
-
-/// The endpoints of Service dns, each with its conditions.
-fn slice(endpoints: &[(Ipv4Addr, &str)]) -> String {
-    let endpoint = |(address, conditions): &(Ipv4Addr, &str)| {
-        format!("  - {{addresses: [\"{address}\"], conditions: {{{conditions}}}}}\n")
-    };
-    format!(
-        "apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: dns-1
-  namespace: default
-  labels: {{kubernetes.io/service-name: dns}}
-addressType: IPv4
-ports: [{{name: dns, port: {POD_PORT}, protocol: UDP}}]
-endpoints:
-{}",
-        endpoints.iter().map(endpoint).collect::<String>()
-    )
-}
 
 fn dns(endpoints: &[(Ipv4Addr, &str)]) -> String {
     service("dns", "10.96.0.10", 30053) + &slice(endpoints)

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod crash;
+mod datagrams;
 mod dry_run;
 mod flows;
 mod health;
@@ -10,6 +11,7 @@ mod neighbour;
 mod nftables;
 mod process;
 mod serving;
+mod spread;
 mod stage;
 mod transparency;
 mod web;
