@@ -8,6 +8,10 @@ use anyhow::{Context, Result};
 
 use crate::workspace::{output, root, run};
 
+mod nft;
+
+pub(crate) use nft::unpack_nft;
+
 /// What is measured beside ours.
 const PEERS: [(&str, &str); 5] = [
     ("ipset", "the ipvs mode's peer for sets"),

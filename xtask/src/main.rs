@@ -6,6 +6,7 @@ mod build;
 mod debian;
 mod demo;
 mod field;
+mod fuzz;
 mod image;
 mod soak;
 mod test;
@@ -59,6 +60,8 @@ enum Command {
     /// The soak itself, once it is in its namespaces
     #[command(hide = true)]
     SoakInside(soak::Inside),
+    /// Damage what the kernel says at random for long, and see that no reader panics
+    Fuzz(fuzz::Fuzz),
     /// Every check and every test, the cheap ones first
     Test,
     /// The rules of the house that no compiler knows, one line a finding
@@ -113,6 +116,7 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::BenchInside(inside) => bench::inside(inside),
         Command::Soak(soak) => soak::run(soak),
         Command::SoakInside(inside) => soak::inside(inside),
+        Command::Fuzz(fuzz) => fuzz.run(),
         Command::Test => test::all(),
         Command::Tidy => tidy::check(),
         Command::Bless => test::bless(),

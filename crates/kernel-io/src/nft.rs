@@ -3,17 +3,22 @@
 //! A write is one transaction: all of it is there at once, or nothing is. Only what `nft` itself would write is
 //! written, with the user data that it keeps for its listings.
 
-use kernel_state::nft::{self, Command, Family, Key, Object, SetSpec, Steps, Value, steps};
+use std::error::Error as _;
+
+use kernel_state::nft::{
+    self, Command, DataType, Family, Key, KeyType, Object, SetSpec, Steps, Value, steps,
+};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::netlink::{BatchError, NetlinkError, Protocol, Socket, flags};
+use crate::netlink::{BatchError, NetlinkError, Protocol, Refusal, Socket, flags};
 use crate::target::{Applied, Drift, ReadError, Refused, Target, WriteError};
 
 mod batch;
 mod chain;
 mod expression;
+mod probe;
 mod read;
 mod rule;
 mod set;
@@ -23,6 +28,7 @@ mod watch;
 mod wire;
 
 use batch::{Batch, Packing};
+pub use probe::{Abilities, Ability};
 pub(crate) use read::generation;
 use watch::{Watch, Watches, unheard};
 use wire::kind;
@@ -43,9 +49,14 @@ pub struct Nft {
 pub struct Layout {
     /// The comment of a table that follows it. One with another comment is replaced whole.
     pub comment: &'static str,
-    /// The sets and maps whose elements are ours; what other sets hold goes with the set.
-    pub sets: &'static [&'static str],
+    /// The sets and maps whose elements are ours, and what these are; what other sets hold goes with the set.
+    pub sets: &'static [OwnSet],
+    /// Whether the kernel keeps the comment; where it does not, a table without one follows the layout.
+    pub comments: Ability,
 }
+
+/// A set or map of ours: its name, and what its elements are.
+pub type OwnSet = (&'static str, KeyType, DataType);
 
 /// The kernel's tables cannot be used.
 #[derive(Debug, Error)]
@@ -56,6 +67,17 @@ pub enum OpenError {
     /// The kernel was built without them, or without this family.
     #[error("nftables: this kernel has none for the family {}", .0.name())]
     Missing(Family),
+    /// The kernel has them, but not all that is needed of them.
+    #[error("nftables: this kernel was built without {option}: {source}")]
+    Lacking {
+        /// How that is called where a kernel is configured.
+        option: &'static str,
+        /// What it said.
+        source: Refusal,
+    },
+    /// The kernel took what it cannot take.
+    #[error("nftables: this kernel removed a table that is not there")]
+    Unjudged,
     /// The kernel does not answer.
     #[error("nftables: {0}")]
     Netlink(#[from] NetlinkError),
@@ -67,8 +89,12 @@ const RECEIVE_BUFFER: usize = 4 << 20;
 
 /// From here on a transaction is a large one.
 const MANY_STEPS: usize = 1000;
-/// So many changes are one transaction, where all is new: more would take memory, here and in the kernel, for nothing.
-const LARGEST: usize = 16_384;
+
+/// What this kernel can do for a family, in the calling thread's network namespace; fails if it cannot do what nothing
+/// can be done without.
+pub fn abilities(family: Family) -> Result<Abilities, OpenError> {
+    probe::abilities(&mut Socket::open(Protocol::Netfilter)?, family)
+}
 
 impl Nft {
     /// Opens a socket, and sees whether the kernel answers.
@@ -168,10 +194,10 @@ impl Nft {
             unheard(&mut watches, work, |(_, counted)| once(counted)).0?;
         }
         for (_, step) in &steps {
-            if let Command::AddSet(name, SetSpec::Written(key, data)) = step.command
-                && let Some(name) = self.layout.own_set(name)
+            if let Command::AddSet(name, SetSpec::Written(..)) = step.command
+                && let Some(set) = self.layout.own_set(name)
             {
-                watches[self.place].know(name, (*key, *data));
+                watches[self.place].know(set);
             }
         }
         Ok(())
@@ -190,6 +216,9 @@ impl Nft {
             let Some((message, refusal)) = refusals.into_iter().min_by_key(|(place, _)| *place) else {
                 continue;
             };
+            if refusal.errno == Errno::PERM {
+                return Err(locked(self.family));
+            }
             let step = batch.refused_step(message, refusal.offset);
             if step.is_none() && packing == Packing::Dense {
                 continue;
@@ -207,12 +236,15 @@ impl Nft {
 
 impl Layout {
     /// The set of ours that has this name.
-    fn own_set(&self, name: &str) -> Option<&'static str> {
-        self.sets.iter().copied().find(|own| *own == name)
+    fn own_set(&self, name: &str) -> Option<OwnSet> {
+        self.sets.iter().copied().find(|(own, ..)| *own == name)
     }
 }
 
 impl Target<nft::Nft> for Nft {
+    /// More in one transaction would take memory, here and in the kernel, for nothing.
+    const LARGE: usize = 16_384;
+
     fn read(&mut self, found: &mut dyn FnMut(Key, Value)) -> Result<(), ReadError> {
         let objects = self.objects().map_err(|source| ReadError { source: source.into() })?;
         for (key, value) in objects {
@@ -238,11 +270,9 @@ impl Target<nft::Nft> for Nft {
         debug_assert!(
             drops_table || later.iter().all(|change| <nft::Nft as Objects>::rank(change.key()) < 3)
         );
-        // Where all is new, it comes in the order of its keys: maps of endpoints before those that lead there.
-        let parts = if now.iter().all(is_new) { now.chunks(LARGEST) } else { now.chunks(now.len().max(1)) };
         let mut written = 0;
-        for part in parts.chain(Some(later)).filter(|part| !part.is_empty()) {
-            self.send(part).map_err(|error| after(written, error))?;
+        for part in [now, later].into_iter().filter(|part| !part.is_empty()) {
+            self.send(part).map_err(|error| error.after(written))?;
             written += part.len();
         }
         Ok(())
@@ -266,29 +296,22 @@ impl Target<nft::Nft> for Nft {
     }
 }
 
-fn is_new(change: &Change<nft::Nft>) -> bool {
-    match change {
-        Change::Put { replaced, .. } => replaced.is_none(),
-        Change::Drop { .. } => false,
-    }
-}
-
-/// What a failure means when so many changes were written before.
-fn after(written: usize, error: WriteError) -> WriteError {
-    let applied = match error.applied {
-        Applied::Nothing => Applied::First(written),
-        Applied::First(_) | Applied::Unknown => Applied::Unknown,
-    };
-    let applied = if applied == Applied::First(0) { Applied::Nothing } else { applied };
-    let refused = error.refused.map(|refused| Refused { index: refused.index + written, ..refused });
-    WriteError { applied, refused, source: error.source }
+/// Nothing can be written at all, whoever wants it; that we may was seen when the socket was opened.
+fn locked(family: Family) -> WriteError {
+    let source =
+        format!("another program holds the table {} {} (nft's flag owner)", family.name(), nft::TABLE);
+    WriteError { applied: Applied::Nothing, refused: None, source: source.into() }
 }
 
 /// A transaction of which nobody knows how it ended, unless it was never sent.
 fn failed(error: NetlinkError) -> WriteError {
     let unsent = matches!(error, NetlinkError::Send(_) | NetlinkError::TooLong { .. });
     let applied = if unsent { Applied::Nothing } else { Applied::Unknown };
-    WriteError { applied, refused: None, source: Box::new(error) }
+    let source = match error.source() {
+        Some(cause) => format!("{error}: {cause}").into(),
+        None => error.into(),
+    };
+    WriteError { applied, refused: None, source }
 }
 
 #[cfg(test)]

@@ -7,6 +7,9 @@ use thiserror::Error;
 
 /// The kernel, or what stands for it in a test: all objects of one vocabulary and family that are ours.
 pub trait Target<O: Objects> {
+    /// So many changes are enough for one write, where more than one does no harm.
+    const LARGE: usize = usize::MAX;
+
     /// Reads all that is ours, also what an earlier process left.
     fn read(&mut self, found: &mut dyn FnMut(O::Key, O::Value)) -> Result<(), ReadError>;
 

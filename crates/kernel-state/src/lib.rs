@@ -18,7 +18,7 @@ mod tracker;
 pub mod xtables;
 
 pub use sum::{Either, Parts, Sum};
-pub use tracker::{Owner, Retried, Tracker};
+pub use tracker::{Owner, Portions, Retried, Tracker};
 
 /// One vocabulary of kernel objects.
 pub trait Objects: Sized {

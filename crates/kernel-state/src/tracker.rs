@@ -10,6 +10,10 @@ use std::sync::Arc;
 
 use crate::{Change, Objects, State};
 
+mod parts;
+
+pub use parts::Portions;
+
 /// Somebody who wants objects. Owners of a lower rank come first when a load is large.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
@@ -134,22 +138,6 @@ impl<O: Objects> Tracker<O> {
         }
     }
 
-    /// The changes that bring the kernel to the wanted state: puts in rising rank, then drops in falling rank.
-    ///
-    /// At most `limit` of them, but always whole owners, in the order of their ranks and names, and drops only
-    /// when nothing is left to put; so an owner's objects are there together, in however many writes.
-    pub fn pending(&self, limit: usize) -> Vec<Change<O>> {
-        let (mut puts, mut drops): (Vec<&O::Key>, Vec<&O::Key>) =
-            self.dirty.iter().filter(|key| !self.is_held(key)).partition(|key| self.is_wanted(key));
-        if puts.len() > limit {
-            puts = self.first_owners(&puts, limit);
-            drops.clear();
-        }
-        puts.sort_by_key(|key| O::rank(key));
-        drops.sort_by_key(|key| u8::MAX - O::rank(key));
-        puts.into_iter().chain(drops).filter_map(|key| self.change(key)).collect()
-    }
-
     /// Whether nothing is pending, not even for owners that are set aside.
     pub fn is_settled(&self) -> bool {
         self.dirty.is_empty()
@@ -244,39 +232,20 @@ impl<O: Objects> Tracker<O> {
         }
     }
 
-    fn is_wanted(&self, key: &O::Key) -> bool {
-        self.entries.get(key).is_some_and(|entry| entry.wanted.is_some())
-    }
-
     fn is_held(&self, key: &O::Key) -> bool {
+        if self.set_aside.is_empty() && self.held.is_empty() {
+            return false;
+        }
         let mut owners = self.entries.get(key).into_iter().flat_map(|entry| entry.owners.iter()).peekable();
         self.held.contains(key) || (owners.peek().is_some() && owners.all(|id| self.set_aside.contains(&id)))
-    }
-
-    /// The keys of the first owners, whole, until the limit is reached.
-    fn first_owners<'a>(&self, puts: &[&'a O::Key], limit: usize) -> Vec<&'a O::Key> {
-        let mut by_owner: BTreeMap<&Owner, Vec<&O::Key>> = BTreeMap::new();
-        for key in puts {
-            let owners = self.entries.get(*key).into_iter().flat_map(|entry| entry.owners.iter());
-            for record in owners.filter_map(|id| self.records.get(&id)) {
-                by_owner.entry(&record.owner).or_default().push(key);
-            }
-        }
-        let mut chosen: BTreeSet<&O::Key> = BTreeSet::new();
-        for keys in by_owner.values() {
-            if !chosen.is_empty() && chosen.len() + keys.len() > limit {
-                break;
-            }
-            chosen.extend(keys);
-        }
-        puts.iter().copied().filter(|key| chosen.contains(key)).collect()
     }
 
     fn change(&self, key: &O::Key) -> Option<Change<O>> {
         let entry = self.entries.get(key)?;
         let actual = match &entry.actual {
+            Actual::AsWanted => return None,
             Actual::Other(value) => Some((**value).clone()),
-            Actual::Absent | Actual::AsWanted => None,
+            Actual::Absent => None,
         };
         match &entry.wanted {
             Some(value) => Some(Change::Put { key: key.clone(), value: value.clone(), replaced: actual }),

@@ -14,7 +14,7 @@ mod userspace;
 
 pub use iptables::{InvalidPackets, Iptables};
 pub use ipvs::{DEVICE as IPVS_DEVICE, Ipvs, IpvsObjects, LocalFallback};
-pub use nftables::Nftables;
+pub use nftables::{Nftables, SourceRanges};
 pub use userspace::{Transparency, Userspace, UserspaceObjects};
 
 /// A way to say a plan.

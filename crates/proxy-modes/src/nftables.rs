@@ -21,26 +21,57 @@ mod skeleton;
 
 /// The mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Nftables;
+pub struct Nftables {
+    /// What the kernel allows.
+    pub source_ranges: SourceRanges,
+}
+
+/// Where the source ranges of load balancers stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceRanges {
+    /// All in one set, whose keys end in a range.
+    InSet,
+    /// Each service's in a chain of its own.
+    InChains,
+}
 
 impl Nftables {
-    /// What the table's comment says: by which layout its sets and chains are to be read.
-    pub const LAYOUT: &str = layout::COMMENT;
+    /// The mode on a kernel that has all it can use.
+    pub const MODERN: Self = Self { source_ranges: SourceRanges::InSet };
 
-    /// The sets and maps that hold elements of ours.
-    pub const SETS: &[&str] = &layout::SETS;
+    /// What the table's comment says: by which layout its sets and chains are to be read.
+    pub fn layout(self) -> &'static str {
+        match self.source_ranges {
+            SourceRanges::InSet => layout::COMMENT,
+            SourceRanges::InChains => layout::COMMENT_WITHOUT_RANGES,
+        }
+    }
+
+    /// The sets and maps that hold elements of ours, and what these are.
+    pub fn sets(self) -> &'static [(&'static str, nft::KeyType, nft::DataType)] {
+        match self.source_ranges {
+            SourceRanges::InSet => layout::SETS,
+            SourceRanges::InChains => layout::SETS_WITHOUT_RANGES,
+        }
+    }
 }
 
 impl Mode for Nftables {
     type Objects = Nft;
 
     fn skeleton(&self, node: &NodePlan) -> NftState {
-        skeleton::skeleton(node)
+        skeleton::skeleton(*self, node)
     }
 
     fn render(&self, plan: &ServicePlan, node: &NodePlan) -> NftState {
-        let mut rendering =
-            Rendering { plan, node, family: family(node), protocol: protocol(plan), state: NftState::new() };
+        let mut rendering = Rendering {
+            mode: *self,
+            plan,
+            node,
+            family: family(node),
+            protocol: protocol(plan),
+            state: NftState::new(),
+        };
         for entrance in &plan.entrances {
             rendering.entrance(entrance);
         }
@@ -54,6 +85,7 @@ impl Mode for Nftables {
 
 /// One service port on its way into elements.
 struct Rendering<'a> {
+    mode: Nftables,
     plan: &'a ServicePlan,
     node: &'a NodePlan,
     family: nft::Family,
@@ -116,10 +148,26 @@ impl Rendering<'_> {
     /// Whoever is not in one of these ranges is dropped before anything else is asked.
     fn restrict(&mut self, gate: Gate, ranges: &[ipnet::IpNet]) {
         let Gate::Socket(ip, port) = gate else { return };
-        self.put(layout::RESTRICTED, Tuple::Socket(ip, self.protocol, port), Value::member());
         // The kernel takes no ranges that overlap.
-        for range in ipnet::IpNet::aggregate(&ranges.to_vec()) {
-            self.put(layout::ADMITTED, Tuple::SocketRange(ip, self.protocol, port, range), Value::member());
+        let ranges = ipnet::IpNet::aggregate(&ranges.to_vec());
+        let socket = Tuple::Socket(ip, self.protocol, port);
+        match self.mode.source_ranges {
+            SourceRanges::InSet => {
+                self.put(layout::RESTRICTED, socket, Value::member());
+                for range in ranges {
+                    let admitted = Tuple::SocketRange(ip, self.protocol, port, range);
+                    self.put(layout::ADMITTED, admitted, Value::member());
+                }
+            }
+            SourceRanges::InChains => {
+                let within = |range| Statement::Within(Field::Source, nft::Sense::Is, range);
+                let admits = |range| Rule::new([within(range), Statement::End(Verdict::Return)]);
+                let drops = Rule::new([Statement::drop()]);
+                let chain = layout::admitting_chain(&self.plan.name);
+                let rules = ranges.into_iter().map(admits).chain([drops]);
+                self.state.put(Key::chain(self.family, &chain), Value::chain(rules));
+                self.put(layout::RESTRICTIONS, socket, Value::verdict(Verdict::Jump(chain)));
+            }
         }
     }
 

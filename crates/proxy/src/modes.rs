@@ -14,7 +14,7 @@ use kernel_state::Retried;
 use kernel_state::nft::Family as NftFamily;
 use kernel_state::routing::Routing as Objects;
 use kernel_state::xtables::{GuardedChain, Layout};
-use proxy_modes::{InvalidPackets, Iptables, Ipvs, Mode, Nftables, Transparency, Userspace};
+use proxy_modes::{InvalidPackets, Iptables, Ipvs, Mode, Nftables, SourceRanges, Transparency, Userspace};
 use relay::Relay;
 use service_plan::{Family, LocalhostNodePorts, Plan, SentOn};
 use thiserror::Error;
@@ -151,7 +151,7 @@ pub(crate) fn cleaners(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Families,
         ProxyMode::Ipvs if ipvs::is_loaded() => open_ipvs(ipvs),
         ProxyMode::Ipvs => Ok(Families::new()),
         ProxyMode::Nftables => {
-            let mut cleaners = open_nftables()?;
+            let mut cleaners = open_nftables_to_clean()?;
             cleaners.extend(upstream_tables()?);
             Ok(cleaners)
         }
@@ -226,7 +226,7 @@ pub(crate) fn print(configuration: &Configuration, plan: &Plan, out: &mut dyn io
         ProxyMode::Iptables => {
             write!(out, "# {}\n{}", tool(plan.node.family).name(), whole_state(&iptables_mode(), plan))
         }
-        ProxyMode::Nftables => write!(out, "{}", whole_state(&Nftables, plan)),
+        ProxyMode::Nftables => write!(out, "{}", whole_state(&Nftables::MODERN, plan)),
         ProxyMode::Userspace => {
             let (routing, rest) = whole_state(&Userspace { transparency: own.transparency }, plan).parts();
             let (listeners, rules) = rest.parts();
@@ -335,12 +335,33 @@ fn tool(family: Family) -> Tool {
     }
 }
 
-const NFT_LAYOUT: nft::Layout = nft::Layout { comment: Nftables::LAYOUT, sets: Nftables::SETS };
-
+/// The mode that this kernel can do, and what it is written with.
 fn open_nftables() -> Result<Families, ModeError> {
-    let first = nft::Nft::open(NftFamily::Ip, NFT_LAYOUT)?;
-    let second = if has_ipv6() { Some(first.open_beside(NftFamily::Ip6)) } else { None };
-    let reconciler = |target| -> Box<dyn Reconcile> { Box::new(Reconciler::new(Nftables, target)) };
+    let abilities = nft::abilities(NftFamily::Ip)?;
+    let source_ranges = match abilities.ranges {
+        nft::Ability::There => SourceRanges::InSet,
+        nft::Ability::Missing => SourceRanges::InChains,
+    };
+    debug!(?abilities, "this kernel's nf_tables");
+    let mode = Nftables { source_ranges };
+    let layout = nft::Layout { comment: mode.layout(), sets: mode.sets(), comments: abilities.comments };
+    open_nftables_as(mode, layout, || nft::abilities(NftFamily::Ip6).map(drop))
+}
+
+/// What removes all that the mode left, whatever this kernel can do.
+fn open_nftables_to_clean() -> Result<Families, ModeError> {
+    open_nftables_as(Nftables::MODERN, NFT_LAYOUT, || Ok(()))
+}
+
+fn open_nftables_as(
+    mode: Nftables,
+    layout: nft::Layout,
+    can_do_ipv6: impl FnOnce() -> Result<(), nft::OpenError>,
+) -> Result<Families, ModeError> {
+    let first = nft::Nft::open(NftFamily::Ip, layout)?;
+    let open_second = || can_do_ipv6().and_then(|()| first.open_beside(NftFamily::Ip6));
+    let second = if has_ipv6() { Some(open_second()) } else { None };
+    let reconciler = |target| -> Box<dyn Reconcile> { Box::new(Reconciler::new(mode, target)) };
     let mut families = vec![(Family::V4, reconciler(first))];
     match second {
         None => debug!("this node has no IPv6"),
@@ -349,6 +370,9 @@ fn open_nftables() -> Result<Families, ModeError> {
     }
     Ok(families)
 }
+
+/// By which nothing is wanted, so it does not matter which it is.
+const NFT_LAYOUT: nft::Layout = nft::Layout { comment: "", sets: &[], comments: nft::Ability::There };
 
 /// The nftables mode in the calling thread's network namespace.
 pub(crate) fn nftables_here() -> Result<Families, ModeError> {

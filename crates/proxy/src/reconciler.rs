@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernel_io::{Applied, Drift, Target, WriteError};
-use kernel_state::{Change, Objects, Owner, Retried, State, Tracker};
+use kernel_state::{Change, Objects, Owner, Portions, Retried, State, Tracker};
 use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
 
@@ -21,6 +21,11 @@ pub struct Reconciler<M: Mode, T> {
     reading: Reading,
     census: Census,
 }
+
+type Key<M> = <<M as Mode>::Objects as Objects>::Key;
+
+/// So many changes are written at once, whoever waits for them.
+const SMALL: usize = 1000;
 
 /// How many rules each table has.
 type Census = BTreeMap<&'static str, i64>;
@@ -177,37 +182,42 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
 
     fn write_all(&mut self, pass: &mut Pass) {
         loop {
-            let read_now = self.reading == Reading::Stale;
             if let Err(error) = self.read_if_stale(pass) {
                 pass.failure = Some(error.into());
                 return;
             }
-            let changes = self.tracker.pending(usize::MAX);
-            if changes.is_empty() {
+            let parts = self.tracker.pending(Portions { small: SMALL, large: T::LARGE });
+            if parts.is_empty() {
                 pass.holds_back = !self.tracker.is_settled();
                 return;
             }
-            let start = Instant::now();
-            let written = self.target.write(&changes);
-            pass.spent.writing += start.elapsed();
-            match written {
-                Ok(()) => self.note(&changes, pass),
-                Err(error) => {
-                    self.note(&changes[..applied(&error)], pass);
-                    self.reading = Reading::Stale;
-                    if !read_now {
-                        // What we believed may be wrong, so the first failure only makes us read.
-                        pass.failures.partial += 1;
-                        continue;
-                    }
-                    pass.failures.full += 1;
-                    if let Some(failure) = self.set_aside(error, &changes, pass) {
-                        pass.failure = Some(failure.into());
-                        return;
-                    }
-                }
+            let written = parts.iter().try_for_each(|keys| self.write_part(keys, pass));
+            if let Err(Some(failure)) = written {
+                pass.failure = Some(failure.into());
+                return;
             }
         }
+    }
+
+    /// Fails with nothing, if the rest is to be looked at anew.
+    fn write_part(&mut self, keys: &[Key<M>], pass: &mut Pass) -> Result<(), Option<WriteError>> {
+        let changes = self.tracker.changes(keys);
+        let start = Instant::now();
+        let written = self.target.write(&changes);
+        pass.spent.writing += start.elapsed();
+        let Err(error) = written else {
+            self.note(&changes, pass);
+            return Ok(());
+        };
+        self.note(&changes[..applied(&error)], pass);
+        self.reading = Reading::Stale;
+        if pass.extent == Extent::Partial {
+            // What we believed may be wrong, so the first failure only makes us read.
+            pass.failures.partial += 1;
+            return Err(None);
+        }
+        pass.failures.full += 1;
+        Err(self.set_aside(error, &changes, pass))
     }
 
     /// Tries again what was refused.
@@ -356,15 +366,15 @@ fn applied(error: &WriteError) -> usize {
     }
 }
 
-/// What all Services stand on is written first.
+/// What all Services stand on.
 fn skeleton_owner() -> Owner {
     Owner::new(0, "skeleton")
 }
 
-/// The API server's own Service comes before the others, since everybody on the node waits for it.
+/// The API server's own Service comes with the skeleton before the others, since everybody on the node waits for it.
 fn service_owner(name: &ServiceName) -> Owner {
     let is_api_server = &*name.namespace == "default" && &*name.name == "kubernetes";
-    Owner::new(if is_api_server { 1 } else { 2 }, &name.to_string())
+    Owner::new(u8::from(!is_api_server), &name.to_string())
 }
 
 #[cfg(test)]

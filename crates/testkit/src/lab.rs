@@ -25,6 +25,7 @@ use crate::{Expectation, Replayed, Scenario, of_mode};
 mod judge;
 mod modes;
 mod network;
+mod nft_programs;
 mod places;
 mod probe;
 mod raw;
@@ -40,6 +41,7 @@ use probe::Prober;
 use servers::Servers;
 use target::TargetInside;
 
+pub use modes::NftablesWithoutRanges;
 pub use takeover::{TAKEOVERS, Takeover, take_over};
 
 /// Why the lab could not be set up or used.

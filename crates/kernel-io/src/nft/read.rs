@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel_state::nft::{
-    Chain, DataType, Family, Key, KeyType, Name, Object, Rule, SetSpec, Statement, TABLE, Value,
-};
+use kernel_state::nft::{Chain, Family, Key, Name, Object, Rule, SetSpec, Statement, TABLE, Value};
 use rustix::io::Errno;
 
 use super::chain::Hooked;
 use super::wire::{self, kind};
-use super::{Nft, batch, chain, rule, set, userdata};
+use super::{Ability, Nft, OwnSet, batch, chain, rule, set, userdata};
 use crate::netlink::{Attribute, Attributes, Malformed, NetlinkError, Reply, Socket};
 
 /// How often a listing is begun again because the tables changed under it.
@@ -54,18 +52,22 @@ impl Nft {
 
     fn objects_now(&mut self) -> Result<Vec<(Key, Value)>, NetlinkError> {
         let Some(comment) = self.comment()? else { return Ok(Vec::new()) };
+        let is_lost = comment.is_empty() && self.layout.comments == Ability::Missing;
+        let comment = if is_lost { self.layout.comment.into() } else { comment };
         let mut objects = vec![(self.key(Object::Table), Value::Table(comment.clone()))];
         if *comment != *self.layout.comment {
             return Ok(objects);
         }
         let sets = self.sets()?;
         for (name, spec) in &sets {
-            if let SetSpec::Written(key, data) = spec
-                && let Some(known) = self.layout.own_set(name)
-            {
-                self.watches.lock()[self.place].know(known, (*key, *data));
-                self.elements(known, (*key, *data), &mut objects)?;
+            let Some(own) = self.layout.own_set(name) else { continue };
+            if *spec != SetSpec::Written(own.1, own.2) {
+                // While rules refer to it, it cannot be replaced. With its table it can, and all at once.
+                let comment = format!("its set {name} is of another kind");
+                return Ok(vec![(self.key(Object::Table), Value::Table(comment.into()))]);
             }
+            self.watches.lock()[self.place].know(own);
+            self.elements(own, &mut objects)?;
         }
         for (name, spec) in sets {
             objects.push((self.key(Object::Set(name)), Value::Set(spec)));
@@ -105,8 +107,7 @@ impl Nft {
 
     fn elements(
         &mut self,
-        name: &'static str,
-        of: (KeyType, DataType),
+        (name, key, data): OwnSet,
         objects: &mut Vec<(Key, Value)>,
     ) -> Result<(), NetlinkError> {
         let family = self.family;
@@ -116,12 +117,13 @@ impl Nft {
             let (_, attributes) = reply.split::<4>()?;
             let mut part = Vec::new();
             for item in attributes.find(wire::element::LIST)?.iter().flat_map(Attribute::nested) {
-                part.extend(set::read_element(family, of, &item?.nested())?);
+                part.extend(set::read_element(family, (key, data), &item?.nested())?);
             }
             Ok(Some(part))
         })?;
-        let key = |tuple| Key { family, object: Object::Element(name, tuple) };
-        objects.extend(parts.into_iter().flatten().map(|(tuple, data)| (key(tuple), Value::Element(data))));
+        let element = |tuple| Key { family, object: Object::Element(name, tuple) };
+        objects
+            .extend(parts.into_iter().flatten().map(|(tuple, data)| (element(tuple), Value::Element(data))));
         Ok(())
     }
 

@@ -23,6 +23,17 @@ const DATA_TYPES: [DataType; 3] = [DataType::Nothing, DataType::Verdict, DataTyp
 /// Seconds to milliseconds.
 const MILLI: u64 = 1000;
 
+/// nft's numbers of types. It knows of an integer only by user data what it is, and before 1.0.6 it knows it not even
+/// then: it aborts where an integer without a size is a part of a key. So a number says that it is a mark, which has
+/// a size, and the user data, which goes first, that it comes from numgen.
+const INTEGER: u32 = 4;
+const MARK: u32 = 19;
+/// One field of a concatenated type.
+const FIELD: u32 = 0x3f;
+
+/// What the kernel limits a set to that packets are put into, should nobody have said.
+const DYNAMIC_SIZE: u32 = 0xffff;
+
 /// What the kernel is told of a set, and tells again.
 #[derive(Debug, PartialEq, Eq)]
 struct Description {
@@ -31,6 +42,8 @@ struct Description {
     key_length: u32,
     data: Option<(u32, u32)>,
     timeout: Option<u64>,
+    /// How many elements it can hold, where that was declared.
+    size: Option<u32>,
     userdata: Vec<u8>,
 }
 
@@ -82,12 +95,16 @@ fn write_fields(out: &mut Message, family: Family, key: KeyType) {
 /// Reads how a set is made.
 pub(super) fn read(family: Family, attributes: &Attributes<'_>) -> Result<SetSpec, Malformed> {
     let number = |kind| attributes.find(kind)?.map(|attribute| attribute.be32()).transpose();
+    let sized = attributes.find(set::DESCRIPTION)?.map(|found| found.nested().find(set::SIZE)).transpose()?;
+    let flags = number(set::FLAGS)?.unwrap_or_default();
+    let default_size = if flags & set::IS_DYNAMIC == 0 { None } else { Some(DYNAMIC_SIZE) };
     let found = Description {
-        flags: number(set::FLAGS)?.unwrap_or_default(),
-        key_type: number(set::KEY_TYPE)?.unwrap_or_default(),
+        flags,
+        key_type: plain_key(number(set::KEY_TYPE)?.unwrap_or_default()),
         key_length: number(set::KEY_LENGTH)?.unwrap_or_default(),
         data: number(set::DATA_TYPE)?.zip(Some(number(set::DATA_LENGTH)?.unwrap_or_default())),
         timeout: attributes.find(set::TIMEOUT)?.map(|attribute| attribute.be64()).transpose()?,
+        size: sized.flatten().map(|size| size.be32()).transpose()?.filter(|size| Some(*size) != default_size),
         userdata: attributes.find(set::USERDATA)?.map(|found| found.payload.to_vec()).unwrap_or_default(),
     };
     let remembered = found.timeout.and_then(|timeout| u32::try_from(timeout / MILLI).ok());
@@ -125,6 +142,7 @@ fn description(family: Family, spec: &SetSpec) -> Option<Description> {
         key_length: length(family, &fields),
         data: data_words,
         timeout,
+        size: None,
         userdata: userdata::of_set(family, key, data),
     })
 }
@@ -138,9 +156,14 @@ fn type_number(family: Family, fields: &[Field]) -> u32 {
         },
         Field::Protocol => 12,
         Field::Port | Field::OriginalPort => 13,
-        Field::Slot(_) => 4,
+        Field::Slot(_) => MARK,
     };
     fields.iter().fold(0, |before, field| before << 6 | number(field))
+}
+
+/// The same for both names of a number: nft, when it has read its own listing, calls it an integer.
+fn plain_key(number: u32) -> u32 {
+    if number > FIELD && number & FIELD == INTEGER { number - INTEGER + MARK } else { number }
 }
 
 /// Each field begins at a multiple of four bytes.

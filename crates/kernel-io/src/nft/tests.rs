@@ -11,17 +11,20 @@ use super::*;
 use crate::netlink::{Attributes, Message};
 use crate::netns::Netns;
 
-const LAYOUT: Layout = Layout { comment: "layout of a test", sets: &SETS };
-const SETS: [&str; 9] = [
-    "addresses",
-    "pairs",
-    "ports",
-    "port-slots",
-    "sockets",
-    "socket-slots",
-    "ranges",
-    "by-port",
-    "by-socket",
+mod faults;
+mod fuzz;
+
+const LAYOUT: Layout = Layout { comment: "layout of a test", sets: &SETS, comments: Ability::There };
+const SETS: [OwnSet; 9] = [
+    ("addresses", KeyType::Address, DataType::Nothing),
+    ("pairs", KeyType::Pair, DataType::Nothing),
+    ("ports", KeyType::Port, DataType::Nothing),
+    ("port-slots", KeyType::PortSlot, DataType::Endpoint),
+    ("sockets", KeyType::Socket, DataType::Nothing),
+    ("socket-slots", KeyType::SocketSlot, DataType::Endpoint),
+    ("ranges", KeyType::SocketRange, DataType::Nothing),
+    ("by-port", KeyType::Port, DataType::Verdict),
+    ("by-socket", KeyType::Socket, DataType::Verdict),
 ];
 
 fn ip(text: &str) -> IpAddr {
@@ -83,18 +86,7 @@ fn state(family: Family) -> NftState {
     let [tcp, udp] = [Transport::TCP, Transport::UDP];
     let mut state = State::new();
     state.put(Key::table(family), Value::Table(LAYOUT.comment.into()));
-    let sets = [
-        ("addresses", KeyType::Address, DataType::Nothing),
-        ("pairs", KeyType::Pair, DataType::Nothing),
-        ("ports", KeyType::Port, DataType::Nothing),
-        ("port-slots", KeyType::PortSlot, DataType::Endpoint),
-        ("sockets", KeyType::Socket, DataType::Nothing),
-        ("socket-slots", KeyType::SocketSlot, DataType::Endpoint),
-        ("ranges", KeyType::SocketRange, DataType::Nothing),
-        ("by-port", KeyType::Port, DataType::Verdict),
-        ("by-socket", KeyType::Socket, DataType::Verdict),
-    ];
-    for (name, key, data) in sets {
+    for (name, key, data) in SETS {
         state.put(Key::set(family, name), Value::Set(SetSpec::Written(key, data)));
     }
     state.put(Key::set(family, "clients"), Value::Set(SetSpec::Remembered { timeout: 10_800 }));
@@ -228,6 +220,22 @@ fn a_table_of_another_layout_is_replaced_whole() {
         }
         target.write(&changes).expect("the kernel takes it");
         assert_eq!(read(&mut target).to_string(), wanted.to_string());
+    });
+}
+
+#[test]
+fn where_the_kernel_keeps_no_comments_a_table_without_one_follows_our_layout() {
+    in_netns(|family, mut target| {
+        let wanted = state(family);
+        let mut changes = puts(&wanted);
+        if let Some(Change::Put { value, .. }) = changes.first_mut() {
+            *value = Value::Table("".into());
+        }
+        target.write(&changes).expect("the kernel takes it");
+        assert_eq!(read(&mut target).len(), 1, "this kernel keeps them, so it is of another layout");
+        let layout = Layout { comments: Ability::Missing, ..LAYOUT };
+        let mut forgetful = Nft::open(family, layout).expect("the kernel has nf_tables");
+        assert_eq!(read(&mut forgetful).to_string(), wanted.to_string());
     });
 }
 

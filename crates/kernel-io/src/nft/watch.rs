@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use kernel_state::nft::{DataType, Family, Key, KeyType, Name, Object, TABLE, Value};
 
 use super::wire::{self, kind};
-use super::{batch, set};
+use super::{OwnSet, batch, set};
 use crate::netlink::{Attribute, Attributes, Malformed, NetlinkError, Protocol, Reply, Socket};
 
 /// The sets whose elements are ours, and what these are.
@@ -73,8 +73,8 @@ impl Watch {
     }
 
     /// Keeps in mind what the elements of a set are.
-    pub(super) fn know(&mut self, set: &'static str, of: (KeyType, DataType)) {
-        self.sets.insert(set, of);
+    pub(super) fn know(&mut self, (set, key, data): OwnSet) {
+        self.sets.insert(set, (key, data));
     }
 
     /// Takes in what was said since.
@@ -120,7 +120,12 @@ pub(super) fn unheard<T>(
 }
 
 impl Seen {
-    fn note(&mut self, reply: &Reply<'_>, family: Family, sets: &KnownSets) -> Result<(), Malformed> {
+    pub(super) fn note(
+        &mut self,
+        reply: &Reply<'_>,
+        family: Family,
+        sets: &KnownSets,
+    ) -> Result<(), Malformed> {
         const TABLE_NAME: u16 = 1; // the same in all of their lists
         if reply.kind >> 8 != kind::GET_GENERATION >> 8 {
             return Ok(());

@@ -66,6 +66,7 @@ pub(super) mod set {
     pub(in super::super) const ID: u16 = 10;
     pub(in super::super) const TIMEOUT: u16 = 11;
     pub(in super::super) const USERDATA: u16 = 13;
+    pub(in super::super) const SIZE: u16 = 1;
     pub(in super::super) const DESCRIPTION_CONCAT: u16 = 2;
     pub(in super::super) const FIELD_LENGTH: u16 = 1;
     pub(in super::super) const IS_INTERVAL: u32 = 0x4;

@@ -34,7 +34,7 @@ fn a_listener_opens_before_rules_lead_to_it_and_closes_after_they_are_gone() {
     let owner = Owner::new(0, "web");
     let mut tracker = Tracker::<Both>::new();
     tracker.want(&owner, both());
-    let opening = tracker.pending(usize::MAX);
+    let opening = tracker.all_changes();
     assert_eq!(
         written(&opening),
         "open {tcp default/web} to 10.0.0.1:80\n*nat\n:KUBE-X - [0:0]\n-A KUBE-X -j DNAT --to-destination {tcp default/web}\nCOMMIT\n"
@@ -42,7 +42,7 @@ fn a_listener_opens_before_rules_lead_to_it_and_closes_after_they_are_gone() {
     tracker.applied(&opening);
     tracker.want(&owner, State::new());
     assert_eq!(
-        written(&tracker.pending(usize::MAX)),
+        written(&tracker.all_changes()),
         "*nat\n:KUBE-X - [0:0]\n-X KUBE-X\nCOMMIT\nclose {tcp default/web}\n"
     );
 }
@@ -60,7 +60,7 @@ fn the_parts_follow_one_another_in_the_order_of_the_changes() {
         state.put(Either::First(key), Either::First(value));
         state
     });
-    let changes = tracker.pending(usize::MAX);
+    let changes = tracker.all_changes();
     let parts = Parts::of(&changes);
     assert_eq!([parts.first_puts.len(), parts.then.len(), parts.first_drops.len()], [1, 1, 1]);
     let ranks: Vec<bool> = changes.iter().map(|change| matches!(change.key(), Either::First(_))).collect();

@@ -35,8 +35,8 @@ impl Objects for Toy {
 enum Event {
     /// An owner wants something else.
     Want(u8, BTreeMap<Key, u8>),
-    /// What is pending is written, at most so much.
-    Flush(usize),
+    /// The first part of what is pending is written.
+    Flush(Portions),
     /// The kernel is read again.
     Read,
     /// Somebody else puts an object there, or takes one away; nobody notices until the next reading.
@@ -67,8 +67,21 @@ fn any_key() -> impl Strategy<Value = Key> {
     (0..3_u8, prop_oneof![0..4_u8, 10..14_u8, 100..104_u8])
 }
 
+impl<O: Objects> Tracker<O> {
+    /// All that is pending, as one part.
+    pub(crate) fn all_changes(&self) -> Vec<Change<O>> {
+        self.pending(ALL).iter().flat_map(|keys| self.changes(keys)).collect()
+    }
+}
+
+const ALL: Portions = Portions { small: usize::MAX, large: usize::MAX };
+
+fn portions() -> impl Strategy<Value = Portions> {
+    (0..6_usize, 1..6_usize).prop_map(|(small, large)| Portions { small, large })
+}
+
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let flush = prop_oneof![1..6_usize, Just(usize::MAX)].prop_map(Event::Flush);
+    let flush = prop_oneof![portions(), Just(ALL)].prop_map(Event::Flush);
     let meddle =
         (any_key(), proptest::option::of(any::<u8>())).prop_map(|(key, value)| Event::Meddle(key, value));
     vec(prop_oneof![4 => wants(), 3 => flush, 1 => Just(Event::Read), 1 => meddle], 0..30)
@@ -93,8 +106,8 @@ impl Bench {
     fn take(&mut self, event: Event) {
         match event {
             Event::Want(number, fragment) => self.want(number, fragment),
-            Event::Flush(limit) => {
-                self.flush(limit);
+            Event::Flush(portions) => {
+                self.flush(portions);
             }
             Event::Read => self.read(),
             Event::Meddle(key, value) => match value {
@@ -109,13 +122,17 @@ impl Bench {
         self.wanted.insert(number, fragment);
     }
 
-    fn flush(&mut self, limit: usize) -> Vec<Change<Toy>> {
-        let changes = self.tracker.pending(limit);
-        for change in &changes {
-            self.kernel.apply(change);
-        }
-        self.tracker.applied(&changes);
+    fn flush(&mut self, portions: Portions) -> Vec<Change<Toy>> {
+        let first = self.tracker.pending(portions).into_iter().next().unwrap_or_default();
+        let changes = self.tracker.changes(&first);
+        self.kernel_takes(&first);
         changes
+    }
+
+    fn kernel_takes(&mut self, part: &[Key]) {
+        let changes = self.tracker.changes(part);
+        changes.iter().for_each(|change| self.kernel.apply(change));
+        self.tracker.applied(&changes);
     }
 
     fn read(&mut self) {
@@ -149,11 +166,11 @@ fn bench_after(events: Vec<Event>) -> Bench {
 
 proptest! {
     #[test]
-    fn any_order_of_wants_and_flushes_ends_in_what_is_wanted(events in events(), limit in 1..6_usize) {
+    fn any_order_of_wants_and_flushes_ends_in_what_is_wanted(events in events(), portions in portions()) {
         let mut bench = bench_after(events);
         bench.read();
         for _ in 0..200 {
-            if bench.flush(limit).is_empty() {
+            if bench.flush(portions).is_empty() {
                 break;
             }
         }
@@ -166,15 +183,15 @@ proptest! {
     fn a_second_pass_changes_nothing(events in events()) {
         let mut bench = bench_after(events);
         bench.read();
-        bench.flush(usize::MAX);
-        prop_assert_eq!(bench.flush(usize::MAX), vec![]);
+        bench.flush(ALL);
+        prop_assert_eq!(bench.flush(ALL), vec![]);
         bench.read();
-        prop_assert_eq!(bench.flush(usize::MAX), vec![]);
+        prop_assert_eq!(bench.flush(ALL), vec![]);
         // Nor does wanting the same again.
         for (number, fragment) in bench.wanted.clone() {
             bench.want(number, fragment);
         }
-        prop_assert_eq!(bench.flush(usize::MAX), vec![]);
+        prop_assert_eq!(bench.flush(ALL), vec![]);
     }
 
     #[test]
@@ -184,7 +201,7 @@ proptest! {
         for number in 0..OWNERS {
             bench.want(number, BTreeMap::new());
         }
-        bench.flush(usize::MAX);
+        bench.flush(ALL);
         prop_assert!(bench.kernel.is_empty());
         prop_assert!(bench.tracker.entries.is_empty() && bench.tracker.records.is_empty());
     }
@@ -197,7 +214,7 @@ proptest! {
             Change::Put { key, .. } => (0, key.0),
             Change::Drop { key, .. } => (1, u8::MAX - key.0),
         };
-        let changes = bench.flush(usize::MAX);
+        let changes = bench.flush(ALL);
         prop_assert!(changes.is_sorted_by_key(place), "{:?}", changes);
     }
 
@@ -205,7 +222,7 @@ proptest! {
     fn changes_know_what_they_replace(events in events()) {
         let mut bench = bench_after(events);
         bench.read();
-        for change in bench.tracker.pending(usize::MAX) {
+        for change in bench.tracker.all_changes() {
             match &change {
                 Change::Put { key, value, replaced } => {
                     prop_assert_eq!(bench.kernel.get(key), replaced.as_ref());
@@ -217,32 +234,46 @@ proptest! {
     }
 
     #[test]
-    fn a_limit_hands_out_whole_owners_in_order_and_drops_last(events in events(), limit in 1..10_usize) {
+    fn the_parts_are_all_that_is_pending_and_each_is_what_it_says(events in events(), portions in portions()) {
         let mut bench = bench_after(events);
         bench.read();
-        let all = bench.tracker.pending(usize::MAX);
-        let some = bench.tracker.pending(limit);
-        let puts = |changes: &[Change<Toy>]| -> BTreeSet<Key> {
-            changes.iter().filter(|change| matches!(change, Change::Put { .. })).map(|change| *change.key()).collect()
-        };
-        let (all_puts, chosen) = (puts(&all), puts(&some));
-        if all_puts.len() <= limit {
-            prop_assert_eq!(some, all);
-            return Ok(());
+        let parts = bench.tracker.pending(portions);
+        prop_assert!(parts.iter().all(|part| !part.is_empty()));
+        let mut keys: Vec<Key> = parts.concat();
+        let mut pending: Vec<Key> = bench.tracker.all_changes().iter().map(|change| *change.key()).collect();
+        keys.sort_unstable();
+        pending.sort_unstable();
+        prop_assert_eq!(keys, pending, "each once");
+        if let [all] = &parts[..] {
+            prop_assert_eq!(bench.tracker.changes(all), bench.tracker.all_changes());
         }
-        prop_assert_eq!(chosen.len(), some.len(), "no drops while something is left to put");
-        let mut owners: Vec<u8> = (0..OWNERS).collect();
-        owners.sort_by_key(|number| owner(*number));
-        let dirty_keys = |number: &u8| -> BTreeSet<Key> {
-            let wanted = bench.wanted.get(number).into_iter().flat_map(BTreeMap::keys);
-            wanted.filter(|key| all_puts.contains(key)).copied().collect()
-        };
-        let dirty: Vec<BTreeSet<Key>> = owners.iter().map(dirty_keys).filter(|keys| !keys.is_empty()).collect();
-        let whole = dirty.iter().take_while(|keys| keys.is_subset(&chosen)).count();
-        prop_assert!(whole > 0);
-        let of_whole: BTreeSet<Key> = dirty[..whole].iter().flatten().copied().collect();
-        prop_assert_eq!(&chosen, &of_whole, "nobody is served by half");
-        prop_assert!(chosen.len() <= limit || chosen == dirty[0], "only one owner may be too large");
+    }
+
+    #[test]
+    fn what_is_all_new_comes_by_rank_and_nobody_is_ever_served_by_half(
+        wants in vec(wants(), 1..10), portions in portions(),
+    ) {
+        let mut bench = bench_after(wants);
+        let parts = bench.tracker.pending(portions);
+        let all = bench.sum().len();
+        prop_assert!(all > portions.small || parts.len() <= 1);
+        for (place, part) in parts.iter().enumerate() {
+            bench.kernel_takes(part);
+            let there = |fragment: &BTreeMap<Key, u8>| fragment.keys().filter(|key| bench.kernel.get(key).is_some()).count();
+            let (whole, rest): (Vec<_>, Vec<_>) =
+                bench.wanted.iter().filter(|(_, fragment)| !fragment.is_empty()).partition(|(_, fragment)| there(fragment) == fragment.len());
+            let of_whole: BTreeSet<&Key> = whole.iter().flat_map(|(_, fragment)| fragment.keys()).collect();
+            prop_assert!(bench.kernel.iter().all(|(key, _)| of_whole.contains(key)), "nobody is served by half");
+            let first_rank = |key: &Key| {
+                let owners = bench.wanted.iter().filter(|(_, fragment)| fragment.contains_key(key));
+                owners.map(|(number, _)| owner(*number).rank).min()
+            };
+            let last_rank = bench.kernel.iter().filter_map(|(key, _)| first_rank(key)).max();
+            prop_assert!(rest.iter().all(|(number, _)| Some(owner(**number).rank) >= last_rank), "by rank");
+            if place + 1 == parts.len() {
+                prop_assert!(rest.is_empty());
+            }
+        }
     }
 
     #[test]
@@ -251,13 +282,13 @@ proptest! {
     ) {
         let mut bench = bench_after(before);
         bench.read();
-        let changes = bench.tracker.pending(usize::MAX);
+        let changes = bench.tracker.all_changes();
         bench.take_all(between);
         for change in &changes {
             bench.kernel.apply(change);
         }
         bench.tracker.applied(&changes);
-        bench.flush(usize::MAX);
+        bench.flush(ALL);
         prop_assert_eq!(&bench.kernel, &bench.sum());
     }
 
@@ -269,12 +300,12 @@ proptest! {
         bench.read();
         // The kernel takes everything but these.
         for pass in 0.. {
-            let changes = bench.tracker.pending(usize::MAX);
+            let changes = bench.tracker.all_changes();
             let Some(change) = changes.iter().find(|change| refused.contains(change.key())) else { break };
             bench.tracker.refused(change.key());
             prop_assert!(pass < 100, "each refusal holds something back");
         }
-        bench.flush(usize::MAX);
+        bench.flush(ALL);
         let hurt = |fragment: &BTreeMap<Key, u8>| fragment.keys().any(|key| refused.contains(key));
         for fragment in bench.wanted.values().filter(|fragment| !hurt(fragment)) {
             for (key, value) in fragment {
@@ -284,7 +315,7 @@ proptest! {
         // Then the kernel takes everything again.
         bench.take_all(later);
         bench.tracker.try_again();
-        bench.flush(usize::MAX);
+        bench.flush(ALL);
         prop_assert_eq!(&bench.kernel, &bench.sum());
         prop_assert!(bench.tracker.is_settled());
     }
@@ -301,23 +332,23 @@ fn a_shared_key_goes_with_its_last_owner() {
     for number in 0..3 {
         wants_keys(&mut bench, number, &[(0, 0)]);
     }
-    assert_eq!(bench.flush(usize::MAX).len(), 1);
+    assert_eq!(bench.flush(ALL).len(), 1);
     for number in 0..2 {
         wants_keys(&mut bench, number, &[]);
-        assert_eq!(bench.flush(usize::MAX), []);
+        assert_eq!(bench.flush(ALL), []);
     }
     wants_keys(&mut bench, 2, &[]);
-    assert_eq!(bench.flush(usize::MAX), [Change::Drop { key: (0, 0), value: 1 }]);
+    assert_eq!(bench.flush(ALL), [Change::Drop { key: (0, 0), value: 1 }]);
 }
 
 #[test]
 fn who_leaves_and_comes_back_before_a_flush_changes_nothing() {
     let mut bench = Bench::default();
     wants_keys(&mut bench, 0, &[(0, 0)]);
-    bench.flush(usize::MAX);
+    bench.flush(ALL);
     wants_keys(&mut bench, 0, &[]);
     wants_keys(&mut bench, 1, &[(0, 0)]);
-    assert_eq!(bench.flush(usize::MAX), []);
+    assert_eq!(bench.flush(ALL), []);
 }
 
 #[test]
@@ -326,16 +357,16 @@ fn a_refused_owner_waits_until_it_wants_something_else_or_is_tried_again() {
     wants_keys(&mut bench, 0, &[(0, 10), (1, 10)]);
     wants_keys(&mut bench, 1, &[(0, 20)]);
     assert_eq!(bench.tracker.refused(&(1, 10)), [owner(0)]);
-    assert_eq!(bench.flush(usize::MAX).iter().map(|change| *change.key()).collect::<Vec<_>>(), [(0, 20)]);
+    assert_eq!(bench.flush(ALL).iter().map(|change| *change.key()).collect::<Vec<_>>(), [(0, 20)]);
     assert!(!bench.tracker.is_settled());
 
     assert_eq!(bench.tracker.try_again(), Retried::Some);
     assert_eq!(bench.tracker.try_again(), Retried::Nobody);
-    assert_eq!(bench.tracker.pending(usize::MAX).len(), 2);
+    assert_eq!(bench.tracker.all_changes().len(), 2);
 
     bench.tracker.refused(&(1, 10));
     wants_keys(&mut bench, 0, &[(0, 10)]);
-    assert_eq!(bench.flush(usize::MAX).len(), 1);
+    assert_eq!(bench.flush(ALL).len(), 1);
     assert!(bench.tracker.is_settled());
 }
 
@@ -345,7 +376,7 @@ fn a_key_that_a_refused_owner_shares_is_still_written_for_the_other() {
     wants_keys(&mut bench, 0, &[(0, 0), (0, 10)]);
     wants_keys(&mut bench, 1, &[(0, 0)]);
     bench.tracker.refused(&(0, 10));
-    assert_eq!(bench.flush(usize::MAX).iter().map(|change| *change.key()).collect::<Vec<_>>(), [(0, 0)]);
+    assert_eq!(bench.flush(ALL).iter().map(|change| *change.key()).collect::<Vec<_>>(), [(0, 0)]);
 }
 
 #[test]
@@ -354,9 +385,28 @@ fn a_left_over_that_cannot_be_dropped_is_held_back_and_nobody_is_blamed() {
     bench.kernel.put((0, 99), 1);
     bench.read();
     assert_eq!(bench.tracker.refused(&(0, 99)), []);
-    assert_eq!(bench.tracker.pending(usize::MAX), []);
+    assert_eq!(bench.tracker.all_changes(), []);
     assert_eq!(bench.tracker.try_again(), Retried::Some);
-    assert_eq!(bench.tracker.pending(usize::MAX).len(), 1);
+    assert_eq!(bench.tracker.all_changes().len(), 1);
+}
+
+#[test]
+fn a_part_is_large_enough_or_one_owner_and_shared_keys_come_with_the_first() {
+    let mut bench = Bench::default();
+    // In order: 1 and 3 of rank 0, then 0 and 2 of rank 1.
+    wants_keys(&mut bench, 1, &[(0, 0), (0, 20)]);
+    wants_keys(&mut bench, 3, &[(0, 0), (0, 40), (1, 40), (2, 40), (2, 41)]);
+    wants_keys(&mut bench, 0, &[(0, 0), (0, 10)]);
+    wants_keys(&mut bench, 2, &[(0, 30)]);
+    let parts = |large| bench.tracker.pending(Portions { small: 4, large });
+    assert_eq!(
+        parts(3),
+        [vec![(0, 0), (0, 20)], vec![(0, 40), (1, 40), (2, 40), (2, 41)], vec![(0, 10), (0, 30)],]
+    );
+    assert_eq!(parts(100).iter().map(Vec::len).collect::<Vec<_>>(), [6, 2]);
+    bench.kernel.put((0, 10), 2);
+    bench.read();
+    assert_eq!(bench.tracker.pending(Portions { small: 4, large: 3 }).len(), 1, "one is replaced");
 }
 
 #[test]
@@ -366,7 +416,7 @@ fn work_is_the_size_of_the_change() {
         let keys: Vec<Key> = (0..200).map(|name| (number, name)).collect();
         wants_keys(&mut bench, number, &keys);
     }
-    bench.flush(usize::MAX);
+    bench.flush(ALL);
     wants_keys(&mut bench, 3, &[(3, 0)]);
     assert_eq!(bench.tracker.dirty.len(), 1);
 }

@@ -2,12 +2,11 @@
 
 use ipnet::IpNet;
 use kernel_state::nft::{
-    ChainKind, DataType, Field, Hook, HookPoint, Key, KeyType, NftState, Protocol, Rule, Sense, SetSpec,
-    Statement, Tuple, Value,
+    ChainKind, Field, Hook, HookPoint, Key, NftState, Protocol, Rule, Sense, SetSpec, Statement, Tuple, Value,
 };
 use service_plan::{Family, LocalPods, MasqueradeAll, NodePlan, NodePortAddresses};
 
-use super::{family, layout};
+use super::{Nftables, SourceRanges, family, layout};
 
 const SERVICES: &str = "services";
 const MASQUERADING: &str = "masquerading";
@@ -27,12 +26,12 @@ const PORT: [Field; 2] = [Field::Protocol, Field::Port];
 const ORIGINAL_SOCKET: [Field; 3] = [Field::OriginalDestination, Field::Protocol, Field::OriginalPort];
 const ORIGINAL_PORT: [Field; 2] = [Field::Protocol, Field::OriginalPort];
 
-pub(super) fn skeleton(node: &NodePlan) -> NftState {
+pub(super) fn skeleton(mode: Nftables, node: &NodePlan) -> NftState {
     let mut state = NftState::new();
     let family = family(node);
-    state.put(Key::table(family), Value::Table(layout::COMMENT.into()));
-    for set in layout::SETS {
-        state.put(Key::set(family, set), Value::Set(spec(set)));
+    state.put(Key::table(family), Value::Table(mode.layout().into()));
+    for (set, key, data) in mode.sets() {
+        state.put(Key::set(family, set), Value::Set(SetSpec::Written(*key, *data)));
     }
     if let NodePortAddresses::Only(addresses) = &node.node_ports {
         for address in addresses {
@@ -43,7 +42,7 @@ pub(super) fn skeleton(node: &NodePlan) -> NftState {
     for (name, hook, rules) in base_chains() {
         state.put(Key::chain(family, name), Value::base_chain(hook, rules));
     }
-    for (name, rules) in chains(node) {
+    for (name, rules) in chains(mode, node) {
         state.put(Key::chain(family, name), Value::chain(rules));
     }
     state
@@ -56,25 +55,6 @@ pub(super) fn local_pods(node: &NodePlan, sense: Sense) -> Option<Statement> {
         LocalPods::Interface(name) => Statement::InInterface(sense, name.clone()),
         LocalPods::InterfacePrefix(prefix) => Statement::InInterface(sense, format!("{prefix}*").into()),
     })
-}
-
-fn spec(set: &str) -> SetSpec {
-    let (key, data) = match set {
-        layout::SERVICES => (KeyType::Socket, DataType::Verdict),
-        layout::NODE_PORTS => (KeyType::Port, DataType::Verdict),
-        layout::ENDPOINTS | layout::LOCAL_ENDPOINTS => (KeyType::SocketSlot, DataType::Endpoint),
-        layout::NODE_PORT_ENDPOINTS | layout::NODE_PORT_LOCAL_ENDPOINTS => {
-            (KeyType::PortSlot, DataType::Endpoint)
-        }
-        layout::ADMITTED => (KeyType::SocketRange, DataType::Nothing),
-        layout::HAIRPINS => (KeyType::Pair, DataType::Nothing),
-        layout::CLUSTER_IPS | layout::NODE_PORT_IPS => (KeyType::Address, DataType::Nothing),
-        layout::REFUSED_NODE_PORTS | layout::MASQUERADED_NODE_PORTS | layout::LOCAL_NODE_PORTS => {
-            (KeyType::Port, DataType::Nothing)
-        }
-        _ => (KeyType::Socket, DataType::Nothing),
-    };
-    SetSpec::Written(key, data)
 }
 
 fn base_chains() -> [(&'static str, Hook, Vec<Rule>); 6] {
@@ -101,9 +81,9 @@ fn base_chains() -> [(&'static str, Hook, Vec<Rule>); 6] {
     ]
 }
 
-fn chains(node: &NodePlan) -> [(&'static str, Vec<Rule>); 6] {
+fn chains(mode: Nftables, node: &NodePlan) -> [(&'static str, Vec<Rule>); 6] {
     [
-        (SERVICES, services(node)),
+        (SERVICES, services(mode, node)),
         (MASQUERADING, masquerading(node)),
         (MASQUERADING_NODE, vec![Rule::new([Statement::SourceIsLocal, Statement::Masquerade])]),
         (REFUSED_SERVICES, vec![Rule::new([within(&SOCKET, layout::REFUSED_SERVICES), Statement::Reject])]),
@@ -112,13 +92,19 @@ fn chains(node: &NodePlan) -> [(&'static str, Vec<Rule>); 6] {
     ]
 }
 
-fn services(node: &NodePlan) -> Vec<Rule> {
-    let admitted = [&SOCKET[..], &[Field::Source]].concat();
-    let restricted = Rule::new([
-        within(&SOCKET, layout::RESTRICTED),
-        Statement::In(admitted.into(), Sense::Not, layout::ADMITTED.into()),
-        Statement::drop(),
-    ]);
+fn services(mode: Nftables, node: &NodePlan) -> Vec<Rule> {
+    let restricted = match mode.source_ranges {
+        SourceRanges::InSet => Rule::new([
+            within(&SOCKET, layout::RESTRICTED),
+            Statement::In(
+                [&SOCKET[..], &[Field::Source]].concat().into(),
+                Sense::Not,
+                layout::ADMITTED.into(),
+            ),
+            Statement::drop(),
+        ]),
+        SourceRanges::InChains => Rule::new([Statement::Vmap(SOCKET.into(), layout::RESTRICTIONS.into())]),
+    };
     let node_ports = match node.node_ports {
         NodePortAddresses::All => vec![Statement::DestinationIsLocal, not_loopback(node, Field::Destination)],
         NodePortAddresses::Only(_) => vec![within(&[Field::Destination], layout::NODE_PORT_IPS)],

@@ -76,7 +76,7 @@ fn chains(state: &NftState) -> Vec<Name> {
 
 #[test]
 fn services_of_one_shape_share_their_chains() {
-    let of = |name| chains(&Nftables.render(&service(name), &node()));
+    let of = |name| chains(&Nftables::MODERN.render(&service(name), &node()));
     let expected = [
         "cluster-3",
         "node-port-cluster-3",
@@ -89,10 +89,10 @@ fn services_of_one_shape_share_their_chains() {
 
 #[test]
 fn an_endpoint_is_one_element_an_entrance() {
-    let before = Nftables.render(&service("a"), &node());
+    let before = Nftables::MODERN.render(&service("a"), &node());
     let mut plan = service("a");
     plan.cluster[1].at = "10.0.3.1:80".parse().expect("a socket");
-    let after = Nftables.render(&plan, &node());
+    let after = Nftables::MODERN.render(&plan, &node());
     let differing = after.iter().filter(|(key, value)| before.get(key) != Some(value));
     let printed: Vec<String> = differing.map(|(key, value)| format!("{key:?} {value:?}")).collect();
     assert_eq!(printed.len(), 2, "{printed:#?}");
@@ -102,7 +102,7 @@ fn an_endpoint_is_one_element_an_entrance() {
 #[test]
 fn affinity_has_chains_and_sets_of_its_own() {
     let plan = ServicePlan { affinity: Some(Seconds(60)), ..service("a") };
-    let state = Nftables.render(&plan, &node());
+    let state = Nftables::MODERN.render(&plan, &node());
     let names = chains(&state);
     assert!(names.iter().all(|name| name.starts_with("affinity-")), "{names:?}");
     let sets = state.iter().filter(|(key, _)| matches!(key.object, Object::Set(_))).count();
@@ -115,9 +115,9 @@ fn affinity_has_chains_and_sets_of_its_own() {
 #[test]
 fn whatever_a_rule_asks_is_there() {
     let affine = ServicePlan { affinity: Some(Seconds(60)), ..service("affine") };
-    let mut state = Nftables.skeleton(&node());
+    let mut state = Nftables::MODERN.skeleton(&node());
     for plan in [service("a"), affine] {
-        state.extend(Nftables.render(&plan, &node()));
+        state.extend(Nftables::MODERN.render(&plan, &node()));
     }
     let has_set = |name: &Name| state.get(&Key::set(nft::Family::Ip, name)).is_some();
     let has_chain = |name: &Name| state.get(&Key::chain(nft::Family::Ip, name)).is_some();
@@ -163,7 +163,7 @@ fn ranges_that_overlap_become_one() {
         Address::LoadBalancerIp("1.2.3.4".parse().expect("an address"), Port::new(80).expect("a port"));
     plan.entrances[0].verdicts.insert(0, (Source::Outside(ranges.to_vec()), Verdict::Drop));
     let admits = |(key, _): &(Key, Value)| matches!(key.object, Object::Element("admitted", _));
-    let admitted: Vec<_> = Nftables.render(&plan, &node()).into_iter().filter(admits).collect();
+    let admitted: Vec<_> = Nftables::MODERN.render(&plan, &node()).into_iter().filter(admits).collect();
     let both = "10.0.0.0/7".parse().expect("a range");
     let tuple = Tuple::SocketRange("1.2.3.4".parse().expect("an address"), nft::Protocol::TCP, 80, both);
     assert_eq!(admitted, [(Key::element(nft::Family::Ip, "admitted", tuple), Value::member())]);

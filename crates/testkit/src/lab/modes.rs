@@ -1,7 +1,6 @@
 //! How each mode's rules are kept in the lab.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::Command;
 use std::time::Duration;
 
 use kernel_io::link::Routing;
@@ -11,15 +10,15 @@ use kernel_io::nft::{self, Nft};
 use kernel_io::xtables::{Tool, Xtables};
 use kernel_io::{Drift, ReadError, SumTarget, Target, WriteError};
 use kernel_state::ipset::Family as SetFamily;
-use kernel_state::nft::Family as NftFamily;
+use kernel_state::nft::{Family as NftFamily, NftState};
 use kernel_state::xtables::GuardedChain;
 use kernel_state::{Change, Objects, State};
 use proxy::ipvs::{self, IpvsSettings, IpvsTarget};
-use proxy_modes::{Iptables, Ipvs, Nftables, Transparency, UserspaceObjects};
+use proxy_modes::{Iptables, Ipvs, Mode, Nftables, SourceRanges, Transparency, UserspaceObjects};
 use relay::{Balancer, Mark, PortRange, Relay, RelayListeners, Settings};
-use service_plan::Family;
+use service_plan::{Family, NodePlan, ServicePlan};
 
-use super::{Kept, LabError};
+use super::{Kept, LabError, nft_programs};
 use crate::scenario::Stage;
 use crate::{Expectation, Scenario, relayed, relayed_transparently};
 
@@ -39,6 +38,16 @@ impl Kept for Iptables {
     }
 }
 
+fn open_nft(mode: Nftables, family: Family) -> Result<Nft, LabError> {
+    let family = match family {
+        Family::V4 => NftFamily::Ip,
+        Family::V6 => NftFamily::Ip6,
+    };
+    let layout =
+        nft::Layout { comment: mode.layout(), sets: mode.sets(), comments: nft::abilities(family)?.comments };
+    Ok(Nft::open(family, layout)?)
+}
+
 impl Kept for Nftables {
     const NAME: &str = "nftables";
 
@@ -49,27 +58,47 @@ impl Kept for Nftables {
     }
 
     fn open_to_clean(family: Family) -> Result<Nft, LabError> {
-        let family = match family {
-            Family::V4 => NftFamily::Ip,
-            Family::V6 => NftFamily::Ip6,
-        };
-        Ok(Nft::open(family, nft::Layout { comment: Self::LAYOUT, sets: Self::SETS })?)
+        open_nft(Self::MODERN, family)
     }
 
-    /// nft must list what we write, or it would fail for everybody else on the host; and what it lists must be what
-    /// it can read, and be the same again.
     fn inspect(node: &Netns) -> Result<(), String> {
-        let listed = run(node, "nft list ruleset")?;
-        run(node, "nft -j list ruleset")?;
-        let elsewhere = Netns::new().map_err(|error| error.to_string())?;
-        let file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
-        std::fs::write(file.path(), &listed).map_err(|error| error.to_string())?;
-        run(&elsewhere, &format!("nft -f {}", file.path().display()))?;
-        let again = run(&elsewhere, "nft list ruleset")?;
-        if sorted(&again) == sorted(&listed) {
-            return Ok(());
-        }
-        Err(format!("nft lists\n{listed}\nand what it read as\n{again}"))
+        nft_programs::all().iter().try_for_each(|program| program.copes_with(node))
+    }
+}
+
+/// The nftables mode as it is on a kernel that was found to have no sets of ranges.
+#[derive(Clone, Copy, Debug)]
+pub struct NftablesWithoutRanges;
+
+const WITHOUT_RANGES: Nftables = Nftables { source_ranges: SourceRanges::InChains };
+
+impl Mode for NftablesWithoutRanges {
+    type Objects = kernel_state::nft::Nft;
+
+    fn skeleton(&self, node: &NodePlan) -> NftState {
+        WITHOUT_RANGES.skeleton(node)
+    }
+
+    fn render(&self, plan: &ServicePlan, node: &NodePlan) -> NftState {
+        WITHOUT_RANGES.render(plan, node)
+    }
+}
+
+impl Kept for NftablesWithoutRanges {
+    const NAME: &str = Nftables::NAME;
+
+    type Target = Nft;
+
+    fn open(_scenario: &Scenario, family: Family) -> Result<Nft, LabError> {
+        Self::open_to_clean(family)
+    }
+
+    fn open_to_clean(family: Family) -> Result<Nft, LabError> {
+        open_nft(WITHOUT_RANGES, family)
+    }
+
+    fn inspect(node: &Netns) -> Result<(), String> {
+        Nftables::inspect(node)
     }
 }
 
@@ -172,32 +201,4 @@ fn tool(family: Family) -> Tool {
         Family::V4 => Tool::Iptables,
         Family::V6 => Tool::Ip6tables,
     }
-}
-
-/// The words of a listing. Elements of sets come in no order, and those that expire do so while they are listed.
-fn sorted(listing: &str) -> Vec<&str> {
-    let mut words: Vec<&str> = Vec::new();
-    let split = |letter: char| letter.is_whitespace() || letter == ',';
-    let mut all = listing.split(split).filter(|word| !word.is_empty());
-    while let Some(word) = all.next() {
-        if word == "expires" {
-            all.next();
-        } else {
-            words.push(word);
-        }
-    }
-    words.sort_unstable();
-    words
-}
-
-fn run(netns: &Netns, line: &str) -> Result<String, String> {
-    let mut words = line.split_whitespace();
-    let mut command = Command::new(words.next().unwrap_or_default());
-    command.args(words);
-    let output = netns.run(|| command.output()).map_err(|error| error.to_string())?;
-    let output = output.map_err(|error| format!("{line}: {error}"))?;
-    if output.status.success() {
-        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
-    }
-    Err(format!("{line}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)))
 }
