@@ -20,7 +20,7 @@ pub type IpsetState = State<Ipset>;
 pub struct SetName(Arc<str>);
 
 /// The name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A set.
     Set(SetName),
@@ -49,7 +49,7 @@ pub enum SetType {
 }
 
 /// What the members of a hash are made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HashOf {
     /// `hash:ip`
     Ip,
@@ -62,7 +62,7 @@ pub enum HashOf {
 }
 
 /// The family of a hash's addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
     /// `inet`
     Inet,
@@ -71,7 +71,7 @@ pub enum Family {
 }
 
 /// A member of a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Member {
     /// Of `hash:ip`.
     Ip(IpAddr),

@@ -13,7 +13,7 @@ pub enum Ipvs {}
 pub type IpvsState = State<Ipvs>;
 
 /// The address of a virtual server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Server {
     /// Its protocol.
     pub protocol: Protocol,
@@ -22,7 +22,7 @@ pub struct Server {
 }
 
 /// The name of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A virtual server.
     Server(Server),

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Display, Formatter, Write};
+use std::hash::Hash;
 
 pub mod ipset;
 pub mod ipvs;
@@ -18,12 +19,12 @@ mod tracker;
 pub mod xtables;
 
 pub use sum::{Either, Parts, Sum};
-pub use tracker::{Owner, Portions, Retried, Tracker};
+pub use tracker::{Owner, Part, Portions, Retried, Tracker};
 
 /// One vocabulary of kernel objects.
 pub trait Objects: Sized {
     /// What names an object.
-    type Key: Ord + Clone + Debug;
+    type Key: Ord + Hash + Clone + Debug;
     /// What it contains.
     type Value: Eq + Clone + Debug;
 

@@ -15,7 +15,7 @@ pub enum Links {}
 pub type LinksState = State<Links>;
 
 /// The name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// A link.
     Link(Arc<str>),

@@ -39,7 +39,7 @@ pub enum Family {
 }
 
 /// The name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The family of its table.
     pub family: Family,
@@ -48,7 +48,7 @@ pub struct Key {
 }
 
 /// What a key names, in our table.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Object {
     /// The table itself.
     Table,
@@ -74,7 +74,7 @@ pub enum Value {
 }
 
 /// What names an element: a concatenation of fields.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Tuple {
     /// An address.
     Address(IpAddr),
@@ -93,7 +93,7 @@ pub enum Tuple {
 }
 
 /// The fields of a [`Tuple`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeyType {
     /// [`Tuple::Address`]
     Address,
@@ -112,7 +112,7 @@ pub enum KeyType {
 }
 
 /// What the elements of a map contain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DataType {
     /// Nothing: it is a set.
     Nothing,

@@ -12,7 +12,7 @@ pub enum Routing {}
 pub type RoutingState = State<Routing>;
 
 /// The name of an object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {
     /// The one route of a table: every address is this machine's own.
     AllLocal {

@@ -12,7 +12,7 @@ use crate::{Change, Objects, State};
 pub struct Sum<First, Then>(PhantomData<(First, Then)>);
 
 /// Something of the first vocabulary of a sum, or of the second.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Either<First, Then> {
     /// Of the first.
     First(First),

@@ -1,18 +1,21 @@
 //! What every owner wants, what the kernel has, and what is pending between the two.
 //!
 //! The cost of [`Tracker::want`] and [`Tracker::pending`] is that of what changed, never of what there is.
-//! What the kernel has is kept only where it differs from what is wanted, so that there is one copy of the
-//! state, plus what is pending.
+//! What the kernel has is kept only where it differs from what is wanted, and owners know their objects by numbers,
+//! so that there is one copy of the state, plus what is pending.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::Arc;
 
 use crate::{Change, Objects, State};
+use entries::{Entries, EntryId};
 
+mod entries;
+mod owners;
 mod parts;
 
-pub use parts::Portions;
+pub use parts::{Part, Portions};
 
 /// Somebody who wants objects. Owners of a lower rank come first when a load is large.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,11 +28,11 @@ pub struct Owner {
 
 /// The wanted and the actual state of one vocabulary.
 pub struct Tracker<O: Objects> {
-    entries: BTreeMap<O::Key, Entry<O::Value>>,
+    entries: Entries<O>,
     owners: BTreeMap<Owner, OwnerId>,
-    records: BTreeMap<OwnerId, Record<O::Key>>,
-    /// Keys whose actual value is not the wanted one.
-    dirty: BTreeSet<O::Key>,
+    records: BTreeMap<OwnerId, Record>,
+    /// Those whose actual value is not the wanted one.
+    dirty: BTreeSet<EntryId>,
     set_aside: BTreeSet<OwnerId>,
     /// Refused keys that have no owner.
     held: BTreeSet<O::Key>,
@@ -39,43 +42,17 @@ pub struct Tracker<O: Objects> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct OwnerId(u32);
 
-struct Record<K> {
+/// What an owner wants.
+struct Record {
     owner: Owner,
-    keys: Vec<K>,
-}
-
-struct Entry<V> {
-    wanted: Option<V>,
-    actual: Actual<V>,
-    owners: Owners,
-}
-
-enum Actual<V> {
-    AsWanted,
-    Absent,
-    Other(Box<V>),
-}
-
-/// Who wants a key; most keys have one owner.
-#[expect(
-    clippy::box_collection,
-    reason = "the many keys with one owner would be as large as those with many"
-)]
-enum Owners {
-    /// Nobody, as far as this process knows.
-    Nobody,
-    /// Nobody any more; this one was the last.
-    LeftBy(OwnerId),
-    One(OwnerId),
-    /// Perhaps as many as there are services (a chain of the nftables mode), so one more or less must cost little.
-    Many(Box<BTreeSet<OwnerId>>),
+    entries: Box<[EntryId]>,
 }
 
 impl<O: Objects> Tracker<O> {
     /// Nothing wanted, and nothing there.
     pub fn new() -> Self {
         Self {
-            entries: BTreeMap::new(),
+            entries: Entries::new(),
             owners: BTreeMap::new(),
             records: BTreeMap::new(),
             dirty: BTreeSet::new(),
@@ -91,38 +68,34 @@ impl<O: Objects> Tracker<O> {
     pub fn want(&mut self, owner: &Owner, fragment: State<O>) {
         let id = self.id(owner);
         self.set_aside.remove(&id);
-        let mut keys = Vec::with_capacity(fragment.len());
-        let before = self.records.get_mut(&id).map(|record| mem::take(&mut record.keys)).unwrap_or_default();
-        for key in before.iter().filter(|key| fragment.get(key).is_none()) {
-            self.release(key, id);
+        let before = self.records.get_mut(&id).map(|record| mem::take(&mut record.entries));
+        for entry in before.unwrap_or_default() {
+            if fragment.get(&self.entries[entry].key).is_none() {
+                self.release(entry, id);
+            }
         }
-        for (key, value) in fragment {
-            self.claim(&key, value, id);
-            keys.push(key);
-        }
-        if keys.is_empty() {
+        let entries: Box<[EntryId]> =
+            fragment.into_iter().map(|(key, value)| self.claim(&key, value, id)).collect();
+        if entries.is_empty() {
             self.owners.remove(owner);
             self.records.remove(&id);
         } else if let Some(record) = self.records.get_mut(&id) {
-            record.keys = keys;
+            record.entries = entries;
         }
     }
 
     /// Forgets what the kernel has: a reading follows, by [`Tracker::found`].
     pub fn begin_reading(&mut self) {
-        self.dirty.clear();
-        self.entries.retain(|_, entry| entry.wanted.is_some());
-        for (key, entry) in &mut self.entries {
-            entry.actual = Actual::Absent;
-            self.dirty.insert(key.clone());
+        for id in self.entries.ids() {
+            self.entries[id].now(None);
+            self.note(id);
         }
     }
 
     /// Takes in an object that the kernel has.
     pub fn found(&mut self, key: &O::Key, value: O::Value) {
-        let entry = self.entries.entry(key.clone()).or_insert_with(Entry::unknown);
-        entry.now(Some(value));
-        self.note(key);
+        let id = self.entries.entry(key);
+        self.now(id, Some(value));
     }
 
     /// Takes in that an object is now so in the kernel, or gone.
@@ -130,9 +103,8 @@ impl<O: Objects> Tracker<O> {
         match value {
             Some(value) => self.found(key, value),
             None => {
-                if let Some(entry) = self.entries.get_mut(key) {
-                    entry.now(None);
-                    self.note(key);
+                if let Some(id) = self.entries.find(key) {
+                    self.now(id, None);
                 }
             }
         }
@@ -146,14 +118,12 @@ impl<O: Objects> Tracker<O> {
     /// Takes in that changes were written.
     pub fn applied(&mut self, changes: &[Change<O>]) {
         for change in changes {
-            let key = change.key();
             // What is wanted may have changed since the changes were handed out, and the entry be gone.
-            let entry = self.entries.entry(key.clone()).or_insert_with(Entry::unknown);
+            let id = self.entries.entry(change.key());
             match change {
-                Change::Put { value, .. } => entry.now(Some(value.clone())),
-                Change::Drop { .. } => entry.now(None),
+                Change::Put { value, .. } => self.now(id, Some(value.clone())),
+                Change::Drop { .. } => self.now(id, None),
             }
-            self.note(key);
         }
     }
 
@@ -161,7 +131,7 @@ impl<O: Objects> Tracker<O> {
     /// want something else or are tried again. Answers who that is; nobody, if the object has no owner left.
     pub fn refused(&mut self, key: &O::Key) -> Vec<Owner> {
         let owners: Vec<OwnerId> =
-            self.entries.get(key).into_iter().flat_map(|entry| entry.owners.iter()).collect();
+            self.entries.find(key).into_iter().flat_map(|id| self.entries[id].owners()).collect();
         self.set_aside.extend(&owners);
         if owners.is_empty() {
             self.held.insert(key.clone());
@@ -180,9 +150,9 @@ impl<O: Objects> Tracker<O> {
     /// The wanted state.
     pub fn wanted(&self) -> State<O> {
         let mut state = State::new();
-        for (key, entry) in &self.entries {
+        for entry in self.entries.iter() {
             if let Some(value) = &entry.wanted {
-                state.put(key.clone(), value.clone());
+                state.put(entry.key.clone(), value.clone());
             }
         }
         state
@@ -195,62 +165,54 @@ impl<O: Objects> Tracker<O> {
         let id = OwnerId(self.next_id);
         self.next_id += 1;
         self.owners.insert(owner.clone(), id);
-        self.records.insert(id, Record { owner: owner.clone(), keys: Vec::new() });
+        self.records.insert(id, Record { owner: owner.clone(), entries: Box::default() });
         id
     }
 
-    fn claim(&mut self, key: &O::Key, value: O::Value, id: OwnerId) {
-        let entry = self.entries.entry(key.clone()).or_insert_with(Entry::unknown);
-        entry.owners.add(id);
+    fn claim(&mut self, key: &O::Key, value: O::Value, owner: OwnerId) -> EntryId {
+        let id = self.entries.entry(key);
+        let entry = &mut self.entries[id];
+        entry.owners.add(owner);
         entry.want(Some(value));
-        self.note(key);
+        self.note(id);
+        id
     }
 
-    fn release(&mut self, key: &O::Key, id: OwnerId) {
-        let Some(entry) = self.entries.get_mut(key) else { return };
-        entry.owners.remove(id);
+    fn release(&mut self, id: EntryId, owner: OwnerId) {
+        let entry = &mut self.entries[id];
+        entry.owners.remove(owner);
         if entry.owners.is_empty() {
             entry.want(None);
         }
-        self.note(key);
+        self.note(id);
     }
 
-    /// Brings the set of dirty keys, and the entry itself, in line with the entry's values.
-    fn note(&mut self, key: &O::Key) {
-        let Some(entry) = self.entries.get(key) else { return };
-        let settled = match (&entry.wanted, &entry.actual) {
-            (_, Actual::AsWanted) | (None, Actual::Absent) => true,
-            (None, Actual::Other(_)) | (Some(_), Actual::Absent | Actual::Other(_)) => false,
-        };
-        if settled {
-            self.dirty.remove(key);
+    fn now(&mut self, id: EntryId, actual: Option<O::Value>) {
+        self.entries[id].now(actual);
+        self.note(id);
+    }
+
+    /// Brings the set of dirty entries, and their number, in line with an entry's values.
+    fn note(&mut self, id: EntryId) {
+        let entry = &self.entries[id];
+        if entry.is_settled() {
+            self.dirty.remove(&id);
         } else {
-            self.dirty.insert(key.clone());
+            self.dirty.insert(id);
         }
-        if entry.wanted.is_none() && !matches!(entry.actual, Actual::Other(_)) {
-            self.entries.remove(key);
+        if entry.is_over() {
+            self.entries.remove(id);
         }
     }
 
-    fn is_held(&self, key: &O::Key) -> bool {
-        if self.set_aside.is_empty() && self.held.is_empty() {
+    fn is_held(&self, id: EntryId) -> bool {
+        if self.held.is_empty() && self.set_aside.is_empty() {
             return false;
         }
-        let mut owners = self.entries.get(key).into_iter().flat_map(|entry| entry.owners.iter()).peekable();
-        self.held.contains(key) || (owners.peek().is_some() && owners.all(|id| self.set_aside.contains(&id)))
-    }
-
-    fn change(&self, key: &O::Key) -> Option<Change<O>> {
-        let entry = self.entries.get(key)?;
-        let actual = match &entry.actual {
-            Actual::AsWanted => return None,
-            Actual::Other(value) => Some((**value).clone()),
-            Actual::Absent => None,
-        };
-        match &entry.wanted {
-            Some(value) => Some(Change::Put { key: key.clone(), value: value.clone(), replaced: actual }),
-            None => actual.map(|value| Change::Drop { key: key.clone(), value }),
-        }
+        let entry = &self.entries[id];
+        let mut owners = entry.owners().peekable();
+        self.held.contains(&entry.key)
+            || (owners.peek().is_some() && owners.all(|owner| self.set_aside.contains(&owner)))
     }
 }
 
@@ -273,72 +235,6 @@ impl Owner {
 impl<O: Objects> Default for Tracker<O> {
     fn default() -> Self {
         Self::new()
-    }
-}
-
-impl<V: Eq> Entry<V> {
-    fn unknown() -> Self {
-        Self { wanted: None, actual: Actual::Absent, owners: Owners::Nobody }
-    }
-
-    fn want(&mut self, value: Option<V>) {
-        if self.wanted == value {
-            return;
-        }
-        let before = mem::replace(&mut self.wanted, value);
-        let actual = match mem::replace(&mut self.actual, Actual::Absent) {
-            Actual::AsWanted => before,
-            Actual::Other(actual) => Some(*actual),
-            Actual::Absent => None,
-        };
-        self.now(actual);
-    }
-
-    fn now(&mut self, actual: Option<V>) {
-        self.actual = match actual {
-            Some(_) if actual == self.wanted => Actual::AsWanted,
-            Some(actual) => Actual::Other(Box::new(actual)),
-            None => Actual::Absent,
-        };
-    }
-}
-
-impl Owners {
-    fn add(&mut self, id: OwnerId) {
-        match self {
-            Self::Nobody | Self::LeftBy(_) => *self = Self::One(id),
-            Self::One(same) if *same == id => {}
-            Self::One(other) => *self = Self::Many(Box::new(BTreeSet::from([*other, id]))),
-            Self::Many(ids) => {
-                ids.insert(id);
-            }
-        }
-    }
-
-    fn remove(&mut self, id: OwnerId) {
-        match self {
-            Self::One(last) if *last == id => *self = Self::LeftBy(id),
-            Self::Many(ids) => {
-                ids.remove(&id);
-                if let (1, Some(last)) = (ids.len(), ids.first().copied()) {
-                    *self = Self::One(last);
-                }
-            }
-            Self::One(_) | Self::Nobody | Self::LeftBy(_) => {}
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        matches!(self, Self::Nobody | Self::LeftBy(_))
-    }
-
-    fn iter(&self) -> impl Iterator<Item = OwnerId> {
-        let (one, many) = match self {
-            Self::Nobody => (None, None),
-            Self::One(id) | Self::LeftBy(id) => (Some(*id), None),
-            Self::Many(ids) => (None, Some(ids.iter().copied())),
-        };
-        one.into_iter().chain(many.into_iter().flatten())
     }
 }
 

@@ -54,7 +54,7 @@ pub struct ChainName {
 }
 
 /// The name of an object.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     /// The table.
     pub table: Table,
@@ -65,7 +65,7 @@ pub struct Key {
 }
 
 /// A chain itself, or one owner's run of rules in a chain that is shared. In a chain they stand in this order.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The chain. Its rules, if it is wholly ours; if it is shared it has none of its own.
     Chain,

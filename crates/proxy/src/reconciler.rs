@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernel_io::{Applied, Drift, Target, WriteError};
-use kernel_state::{Change, Objects, Owner, Portions, Retried, State, Tracker};
+use kernel_state::{Change, Objects, Owner, Part, Portions, Retried, State, Tracker};
 use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
 
@@ -21,8 +21,6 @@ pub struct Reconciler<M: Mode, T> {
     reading: Reading,
     census: Census,
 }
-
-type Key<M> = <<M as Mode>::Objects as Objects>::Key;
 
 /// So many changes are written at once, whoever waits for them.
 const SMALL: usize = 1000;
@@ -191,7 +189,7 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
                 pass.holds_back = !self.tracker.is_settled();
                 return;
             }
-            let written = parts.iter().try_for_each(|keys| self.write_part(keys, pass));
+            let written = parts.iter().try_for_each(|part| self.write_part(part, pass));
             if let Err(Some(failure)) = written {
                 pass.failure = Some(failure.into());
                 return;
@@ -200,8 +198,8 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
     }
 
     /// Fails with nothing, if the rest is to be looked at anew.
-    fn write_part(&mut self, keys: &[Key<M>], pass: &mut Pass) -> Result<(), Option<WriteError>> {
-        let changes = self.tracker.changes(keys);
+    fn write_part(&mut self, part: &Part, pass: &mut Pass) -> Result<(), Option<WriteError>> {
+        let changes = self.tracker.changes(part);
         let start = Instant::now();
         let written = self.target.write(&changes);
         pass.spent.writing += start.elapsed();

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use crate::facts::{Service, ServicePort};
+use crate::few::Few;
 use crate::names::{Family, NodePort, Port, Protocol, ServiceName};
 
 /// Something that one Service alone can have.
@@ -21,7 +22,7 @@ pub(crate) enum Claim {
 type Claimant = (i64, ServiceName);
 
 #[derive(Debug, Default)]
-pub(crate) struct Claims(BTreeMap<Claim, BTreeSet<Claimant>>);
+pub(crate) struct Claims(BTreeMap<Claim, Few<Claimant, ()>>);
 
 impl Claims {
     /// The Service that may use this claim.
@@ -48,11 +49,11 @@ impl Claims {
                 claimants.remove(&(age(service), name.clone()));
             }
             if let Some(service) = after.filter(|_| new.contains(claim)) {
-                claimants.insert((age(service), name.clone()));
+                claimants.insert((age(service), name.clone()), ());
             }
             if claimants.first().map(|(_, name)| name) != owner.as_ref() {
                 contested_ports.extend(claim.as_node_port());
-                touched.extend(claimants.iter().map(|(_, claimant)| claimant.clone()).chain(owner));
+                touched.extend(claimants.keys().map(|(_, claimant)| claimant.clone()).chain(owner));
             }
             if claimants.is_empty() {
                 self.0.remove(claim);

@@ -15,6 +15,7 @@ use crate::facts::{
     ClientHeader, Facts, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll, NodePortSetting, Policy, Scope,
     Service, ServiceKind, ServicePort, Touched,
 };
+use crate::few::Few;
 use crate::names::{Family, Port, Protocol, ServiceName, ServicePortName};
 use crate::plan::{
     Address, Entrance, HealthCheck, LocalPods, Masquerade, NodePlan, NodePortAddresses, Plan, PoolName,
@@ -147,7 +148,7 @@ impl Context<'_> {
             protocol: port.protocol,
         };
         let addresses = self.owned(&name, self.addresses(port), taken, problems);
-        let slices = self.facts.slices.get(self.name).into_iter().flatten().map(|(_, slice)| &**slice);
+        let slices = self.facts.slices.get(self.name).into_iter().flat_map(Few::values).map(|slice| &**slice);
         let weights = &self.service.weights;
         let candidates = candidates(slices, &name, self.node.family, &self.facts.node, weights);
         let selection = select(&candidates, self.uses(port), &self.facts.node);
@@ -337,7 +338,7 @@ fn health_check(
             return None;
         }
     };
-    let slices = facts.slices.get(name).into_iter().flatten().map(|(_, slice)| slice);
+    let slices = facts.slices.get(name).into_iter().flat_map(Few::values);
     let addresses: BTreeSet<IpAddr> = slices
         .filter(|slice| slice.family == node.family && !slice.ports.is_empty())
         .flat_map(|slice| &slice.endpoints)

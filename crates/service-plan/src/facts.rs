@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use crate::claims::Claims;
+use crate::few::Few;
 use crate::names::{Family, Mark, NodePort, Port, Protocol, Seconds, ServiceName, SliceName, Weight};
 use crate::plan::EndpointComments;
 
@@ -260,7 +261,7 @@ pub struct Facts {
     pub(crate) node: Node,
     pub(crate) service_ranges: Vec<IpNet>,
     pub(crate) services: BTreeMap<ServiceName, Arc<Service>>,
-    pub(crate) slices: BTreeMap<ServiceName, BTreeMap<SliceName, Arc<EndpointSlice>>>,
+    pub(crate) slices: BTreeMap<ServiceName, Few<SliceName, Arc<EndpointSlice>>>,
     pub(crate) claims: Claims,
     owners: BTreeMap<SliceName, ServiceName>,
     endpoint_count: usize,

@@ -12,6 +12,7 @@ mod claims;
 mod decide;
 mod endpoints;
 mod facts;
+mod few;
 mod names;
 mod plan;
 mod print;

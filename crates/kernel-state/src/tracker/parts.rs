@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::{Actual, Entry, Owners, Tracker};
+use super::Tracker;
+use super::entries::{Entry, EntryId};
+use super::owners::Owners;
 use crate::{Change, Objects};
 
 /// How much is written at once.
@@ -14,61 +16,61 @@ pub struct Portions {
     pub large: usize,
 }
 
+/// What is written at once.
+#[derive(Debug, Default)]
+pub struct Part(Vec<EntryId>);
+
 impl<O: Objects> Tracker<O> {
-    /// The keys of what is pending, part by part.
+    /// What is pending, part by part.
     ///
     /// There are several parts only where there is much to write and all of it is new. Then owners of a lower rank are
     /// written before those of the next, and every owner is whole: what it shares with others comes with the first of
     /// them.
-    pub fn pending(&self, portions: Portions) -> Vec<Vec<O::Key>> {
-        let is_pending = |key: &&O::Key| !self.is_held(key);
-        if self.dirty.len() > portions.small && self.is_all_new() {
+    pub fn pending(&self, portions: Portions) -> Vec<Part> {
+        if self.dirty.len() > portions.small && self.dirty.iter().all(|id| self.entries[*id].is_new()) {
             return self.parts_by_owner(portions.large);
         }
-        let all: Vec<O::Key> = self.dirty.iter().filter(is_pending).cloned().collect();
-        if all.is_empty() { Vec::new() } else { vec![all] }
+        let all: Vec<EntryId> = self.dirty.iter().copied().filter(|id| !self.is_held(*id)).collect();
+        if all.is_empty() { Vec::new() } else { vec![Part(all)] }
     }
 
     /// The changes of a part, as far as they are still pending: puts in rising rank, then drops in falling rank.
-    pub fn changes(&self, keys: &[O::Key]) -> Vec<Change<O>> {
-        let mut changes: Vec<Change<O>> = keys.iter().filter_map(|key| self.change(key)).collect();
-        changes.sort_by_key(|change| match change {
-            Change::Put { key, .. } => (0, O::rank(key)),
-            Change::Drop { key, .. } => (1, u8::MAX - O::rank(key)),
-        });
+    pub fn changes(&self, part: &Part) -> Vec<Change<O>> {
+        let entries = part.0.iter().filter_map(|id| self.entries.get(*id));
+        let mut changes: Vec<Change<O>> = entries.filter_map(Entry::change).collect();
+        changes.sort_unstable_by(|one, other| place(one).cmp(&place(other)));
         changes
     }
 
-    fn is_all_new(&self) -> bool {
-        self.dirty.iter().filter_map(|key| self.entries.get(key)).all(is_new)
-    }
-
-    fn parts_by_owner(&self, large: usize) -> Vec<Vec<O::Key>> {
-        let mut parts: Vec<Vec<O::Key>> = Vec::new();
-        let mut part: Vec<O::Key> = Vec::new();
-        let mut shared: BTreeSet<&O::Key> = BTreeSet::new();
+    fn parts_by_owner(&self, large: usize) -> Vec<Part> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut part = Part::default();
+        let mut shared: BTreeSet<EntryId> = BTreeSet::new();
         let mut rank = None;
         for (owner, id) in &self.owners {
             let record = self.records.get(id);
-            let mut keys: Vec<O::Key> = Vec::new();
-            for key in record.into_iter().flat_map(|record| &record.keys) {
-                let Some(entry) = self.entries.get(key) else { continue };
-                let is_mine = !matches!(entry.owners, Owners::Many(_)) || shared.insert(key);
-                if is_mine && is_new(entry) && !self.is_held(key) {
-                    keys.push(key.clone());
+            let mut ids: Vec<EntryId> = Vec::new();
+            for id in record.into_iter().flat_map(|record| record.entries.iter().copied()) {
+                let entry = &self.entries[id];
+                let is_mine = !matches!(entry.owners, Owners::Many(_)) || shared.insert(id);
+                if is_mine && entry.is_new() && !self.is_held(id) {
+                    ids.push(id);
                 }
             }
-            if rank.replace(owner.rank) != Some(owner.rank) || part.len() + keys.len() > large {
+            if rank.replace(owner.rank) != Some(owner.rank) || part.0.len() + ids.len() > large {
                 parts.push(std::mem::take(&mut part));
             }
-            part.extend(keys);
+            part.0.extend(ids);
         }
         parts.push(part);
-        parts.retain(|part| !part.is_empty());
+        parts.retain(|part| !part.0.is_empty());
         parts
     }
 }
 
-fn is_new<V>(entry: &Entry<V>) -> bool {
-    entry.wanted.is_some() && matches!(entry.actual, Actual::Absent)
+fn place<O: Objects>(change: &Change<O>) -> (u8, u8, &O::Key) {
+    match change {
+        Change::Put { key, .. } => (0, O::rank(key), key),
+        Change::Drop { key, .. } => (1, u8::MAX - O::rank(key), key),
+    }
 }
