@@ -13,9 +13,10 @@ mod nft;
 pub(crate) use nft::unpack_nft;
 
 /// What is measured beside ours.
-const PEERS: [(&str, &str); 5] = [
+const PEERS: [(&str, &str); 6] = [
     ("ipset", "the ipvs mode's peer for sets"),
     ("libnl-genl-3-200", "ipvsadm, the ipvs mode's other peer, which is only unpacked"),
+    ("libpopt0", "ipvsadm is linked with it"),
     ("haproxy", "the userspace mode's peer for connections"),
     ("nginx-light", "its other peer"),
     ("libnginx-mod-stream", "nginx as a relay of connections and datagrams"),

@@ -202,8 +202,11 @@ impl Ipsets {
             };
             pipeline.push(end, message);
             end += 1;
+            if pipeline.is_full() {
+                pipeline.send(&mut self.socket, changes, |_, _| false, |_, refusal| words(refusal))?;
+            }
         }
-        pipeline.send(&mut self.socket, changes, |_, _| false, words)?;
+        pipeline.send(&mut self.socket, changes, |_, _| false, |_, refusal| words(refusal))?;
         Ok(end)
     }
 }

@@ -301,17 +301,20 @@ impl Target<ipvs::Ipvs> for Servers {
                 Change::Drop { .. } | Change::Put { .. } => None,
             })
             .collect();
+        // What is gone already need not go.
+        let forgives = |change: &Change<ipvs::Ipvs>, refusal: &Refusal| {
+            matches!(change, Change::Drop { .. }) && matches!(refusal.errno, Errno::NOENT | Errno::SRCH)
+        };
         let mut pipeline = Pipeline::default();
         for (index, change) in changes.iter().enumerate() {
             if let Some(message) = self.message(change, &gone) {
                 pipeline.push(index, message);
             }
+            if pipeline.is_full() {
+                pipeline.send(&mut self.socket, changes, forgives, words)?;
+            }
         }
-        // What is gone already need not go.
-        let forgives = |change: &Change<ipvs::Ipvs>, refusal: &Refusal| {
-            matches!(change, Change::Drop { .. }) && matches!(refusal.errno, Errno::NOENT | Errno::SRCH)
-        };
-        pipeline.send(&mut self.socket, changes, forgives, ToString::to_string)
+        pipeline.send(&mut self.socket, changes, forgives, words)
     }
 
     /// The kernel tells nobody of a virtual server that changed, so all is read again now and then. What has drained
@@ -329,6 +332,16 @@ impl Target<ipvs::Ipvs> for Servers {
 
     fn bytes_sent(&self) -> u64 {
         self.socket.bytes_sent()
+    }
+}
+
+/// The kernel's words, or ours where it means the scheduler.
+fn words(change: &Change<ipvs::Ipvs>, refusal: &Refusal) -> String {
+    match change {
+        Change::Put { value: Value::Server(service), .. } if refusal.errno == Errno::NOENT => {
+            OpenError::NoScheduler { scheduler: service.scheduler.to_string() }.to_string()
+        }
+        Change::Put { .. } | Change::Drop { .. } => refusal.to_string(),
     }
 }
 

@@ -40,37 +40,40 @@ impl Pipeline {
         self.changes.push(change);
     }
 
-    /// Sends all. A refusal that `forgives` says yes to counts as none.
+    /// Whether it is time to send: what waits longer only takes room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.messages.len() >= AT_ONCE
+    }
+
+    /// Sends what waits. A refusal that `forgives` says yes to counts as none.
     pub(crate) fn send<O: Objects>(
-        mut self,
+        &mut self,
         socket: &mut Socket,
         changes: &[Change<O>],
         forgives: impl Fn(&Change<O>, &Refusal) -> bool,
-        words: impl Fn(&Refusal) -> String,
+        words: impl Fn(&Change<O>, &Refusal) -> String,
     ) -> Result<(), WriteError> {
-        for (messages, places) in self.messages.chunks_mut(AT_ONCE).zip(self.changes.chunks(AT_ONCE)) {
-            if let Some(last) = messages.last_mut() {
-                last.add_flags(flags::ACK);
-            }
-            let refusals = match socket.batch(messages) {
-                Ok(()) => continue,
-                Err(BatchError::Refused { refusals }) => refusals,
-                Err(BatchError::Failed(source)) => return Err(failed(source)),
-            };
-            let found = refusals.into_iter().find_map(|(place, refusal)| {
-                let index = places[place];
-                (!forgives(&changes[index], &refusal)).then_some((index, refusal))
-            });
-            if let Some((index, refusal)) = found {
-                return Err(WriteError {
-                    // What stood behind it was tried as well.
-                    applied: Applied::Unknown,
-                    refused: Some(refused(changes, index)),
-                    source: words(&refusal).into(),
-                });
-            }
-        }
-        Ok(())
+        let Some(last) = self.messages.last_mut() else { return Ok(()) };
+        last.add_flags(flags::ACK);
+        let answer = socket.batch(&mut self.messages);
+        self.messages.clear();
+        let places = std::mem::take(&mut self.changes);
+        let refusals = match answer {
+            Ok(()) => return Ok(()),
+            Err(BatchError::Refused { refusals }) => refusals,
+            Err(BatchError::Failed(source)) => return Err(failed(source)),
+        };
+        let found = refusals.into_iter().find_map(|(place, refusal)| {
+            let index = places[place];
+            (!forgives(&changes[index], &refusal)).then_some((index, refusal))
+        });
+        let Some((index, refusal)) = found else { return Ok(()) };
+        Err(WriteError {
+            // What stood behind it was tried as well.
+            applied: Applied::Unknown,
+            refused: Some(refused(changes, index)),
+            source: words(&changes[index], &refusal).into(),
+        })
     }
 }
 

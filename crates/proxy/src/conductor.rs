@@ -93,10 +93,10 @@ pub fn once(input: &Input) -> Result<(), ProxyError> {
         return Err(ProxyError::OnceUserspace);
     }
     let mut opened = open(&input.configuration, &knowledge)?;
-    let mut remarks = Remarks::new(mode, ipvs);
+    let mut remarks = Remarks::new(mode, ipvs).map_err(ModeError::from)?;
     for (family, reconciler) in &mut opened.families {
-        let plan = knowledge.plan(&Touched::everything(), *family);
-        remarks.tell(&plan);
+        let mut plan = knowledge.plan(&Touched::everything(), *family);
+        remarks.settle(&mut plan);
         reconciler.want(&plan);
     }
     write_all(opened.families)?;
@@ -116,7 +116,8 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
     let assumed = source.eligibility();
     knowledge.take(source.first());
     let Opened { families, relay } = open(&input.configuration, &knowledge)?;
-    let mut remarks = Remarks::new(input.configuration.mode, &input.configuration.ipvs);
+    let Configuration { mode, ipvs, .. } = &input.configuration;
+    let mut remarks = Remarks::new(*mode, ipvs).map_err(ModeError::from)?;
     initialize::take_place(input.configuration.oom_score_adj);
     let served: Vec<Family> = families.iter().map(|(family, _)| *family).collect();
     initialize::advise(&input.configuration, &served);
@@ -244,8 +245,8 @@ pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Resu
 fn send_plans(knowledge: &mut Knowledge, remarks: &mut Remarks, touched: &Touched, writers: &[Writer]) {
     let news = knowledge.take_news();
     for Writer { family, plans, witness } in writers {
-        let plan = knowledge.plan(touched, *family);
-        remarks.tell(&plan);
+        let mut plan = knowledge.plan(touched, *family);
+        remarks.settle(&mut plan);
         witness.queued(news.clone());
         // A writer ends only when its channel does.
         plans.send(plan).expect("the writer lives as long as its channel");

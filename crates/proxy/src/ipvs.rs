@@ -1,8 +1,6 @@
 //! What the ipvs mode is written with, and what it needs of the kernel besides its own objects.
 
-use std::collections::BTreeSet;
 use std::marker::PhantomData;
-use std::net::IpAddr;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,11 +18,13 @@ use kernel_state::ipvs::{Ipvs as ServerObjects, Scheduler};
 use kernel_state::links::Links;
 use kernel_state::{Objects, State, Sum};
 use proxy_modes::{IPVS_DEVICE, Ipvs, LocalFallback, Mode};
-use service_plan::{Address, Family, NodePlan, Plan, ServiceName, ServicePlan};
+use service_plan::{Family, NodePlan, ServicePlan};
 use thiserror::Error;
 use tracing::{info, warn};
 
-use crate::modes::ProxyMode;
+mod wishes;
+
+pub(crate) use wishes::Wishes;
 
 /// The targets of the mode's vocabularies, in the order in which they are written.
 pub type IpvsTarget = SumTarget<Ipsets, SumTarget<Servers, SumTarget<Xtables, Device>>>;
@@ -107,7 +107,8 @@ impl IpvsError {
 pub fn prepare(settings: &IpvsSettings) -> Result<(), IpvsError> {
     let mut servers = Servers::open(SetFamily::Inet, Ownership::default(), settings.drain_limit)?;
     servers.require(&settings.scheduler)?;
-    for (name, value) in sysctls(settings) {
+    let version = kernel_version(&rustix::system::uname().release().to_string_lossy());
+    for (name, value) in sysctls(settings, version) {
         if !sysctl::read(name).is_ok_and(|found| found == value) {
             set_or_tell(name, value);
         }
@@ -197,43 +198,6 @@ fn await_last_connection(
     Ok(())
 }
 
-/// Addresses of Services in ranges that were excluded: those were meant for somebody else.
-pub(crate) struct Overlaps {
-    excluded: Vec<IpNet>,
-    told: BTreeSet<(ServiceName, IpAddr)>,
-}
-
-impl Overlaps {
-    /// Other modes have no such ranges.
-    pub(crate) fn new(mode: ProxyMode, settings: &IpvsSettings) -> Self {
-        let excluded = if mode == ProxyMode::Ipvs { settings.excluded.clone() } else { Vec::new() };
-        Self { excluded, told: BTreeSet::new() }
-    }
-
-    /// Tells of those that are new in a plan.
-    pub(crate) fn tell(&mut self, plan: &Plan) {
-        let ports = plan.services.iter().flat_map(|(_, ports)| ports);
-        for (port, entrance) in
-            ports.flat_map(|port| port.entrances.iter().map(move |entrance| (port, entrance)))
-        {
-            let (Address::ClusterIp(ip, _) | Address::ExternalIp(ip, _) | Address::LoadBalancerIp(ip, _)) =
-                entrance.at
-            else {
-                continue;
-            };
-            let Some(range) = self.excluded.iter().find(|range| range.contains(&ip)) else { continue };
-            let service = &port.name.service;
-            if self.told.insert((service.clone(), ip)) {
-                warn!(
-                    "Service {service}: {} {ip} is in the excluded range {range}; it is served, but its virtual servers \
-                     will stay when it is gone",
-                    entrance.at.field()
-                );
-            }
-        }
-    }
-}
-
 /// Whether the kernel has IPVS already. To ask IPVS itself would load it.
 pub(crate) fn is_loaded() -> bool {
     Path::new("/proc/thread-self/net/ip_vs").exists()
@@ -271,7 +235,7 @@ pub(crate) fn with_cause(error: &SysctlError) -> String {
 }
 
 /// The kernel's settings, with the values that the mode needs.
-fn sysctls(settings: &IpvsSettings) -> Vec<(&'static str, &'static str)> {
+fn sysctls(settings: &IpvsSettings, kernel: Option<(u32, u32)>) -> Vec<(&'static str, &'static str)> {
     let mut all = vec![
         // Rules see the packets of a virtual server, and can masquerade them.
         ("net.ipv4.vs.conntrack", "1"),
@@ -281,7 +245,7 @@ fn sysctls(settings: &IpvsSettings) -> Vec<(&'static str, &'static str)> {
         ("net.ipv4.vs.expire_quiescent_template", "1"),
         ("net.ipv4.ip_forward", "1"),
     ];
-    match kernel_version(&rustix::system::uname().release().to_string_lossy()) {
+    match kernel {
         // A port that is used again waits for a second there, unless it may go to where it went before. Since 5.9
         // it need not wait, and a new connection to an endpoint that drains goes elsewhere.
         Some(version) if ((4, 1)..(5, 9)).contains(&version) => {

@@ -5,23 +5,24 @@ use std::collections::BTreeSet;
 use service_plan::{ClientHeader, Plan, ServiceName};
 use tracing::warn;
 
-use crate::ipvs::{IpvsSettings, Overlaps};
+use crate::ipvs::{IpvsError, IpvsSettings, Wishes};
 use crate::modes::ProxyMode;
 
 /// Looks at every plan.
 pub(crate) struct Remarks {
-    overlaps: Overlaps,
+    wishes: Wishes,
     headers: Headers,
 }
 
 impl Remarks {
-    pub(crate) fn new(mode: ProxyMode, ipvs: &IpvsSettings) -> Self {
-        Self { overlaps: Overlaps::new(mode, ipvs), headers: Headers { mode, told: BTreeSet::new() } }
+    pub(crate) fn new(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Self, IpvsError> {
+        let headers = Headers { mode, told: BTreeSet::new() };
+        Ok(Self { wishes: Wishes::new(mode, ipvs)?, headers })
     }
 
-    /// Tells of what is new in a plan.
-    pub(crate) fn tell(&mut self, plan: &Plan) {
-        self.overlaps.tell(plan);
+    /// Takes what cannot be had out of a plan, and tells of what is new.
+    pub(crate) fn settle(&mut self, plan: &mut Plan) {
+        self.wishes.settle(plan);
         self.headers.tell(plan);
     }
 }

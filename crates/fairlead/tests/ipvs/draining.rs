@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::UdpSocket;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::thread;
 use std::time::Duration;
 
 use crate::connections::Connection;
-use crate::stage::{Running, service, until};
+use crate::stage::{service, until};
 use crate::world::{ENDPOINTS, WEB, World};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -137,12 +137,19 @@ fn udp_is_cut() {
     let first = ask().expect("the Service answers");
     assert_eq!(ask().as_ref(), Some(&first), "a flow keeps to its endpoint");
     let other = if first == A { B } else { A };
+    let known = |list: &str, endpoint: &str| world.listed(list).matches(endpoint).count();
+    let flow = || known("nf_conntrack", &format!("src={first} "));
+    let entry = format!(" {:08X} ", u32::from(first.parse::<Ipv4Addr>().expect("an address")));
+    assert_eq!((flow(), known("ip_vs_conn", &entry)), (1, 1), "{}", world.listed("nf_conntrack"));
     give(&[other]);
+    // Nobody has asked since.
+    until("its flow is forgotten", || flow() == 0, || world.listed("nf_conntrack"));
     until(
         "another endpoint answers",
         || ask().as_deref() == Some(other),
         || format!("{:?}", world.servers()),
     );
+    until("its entry is gone", || known("ip_vs_conn", &entry) == 0, || world.listed("ip_vs_conn"));
     let left = world.servers();
     let real = &left[&format!("UDP {WEB}")];
     assert_eq!(real.iter().map(|real| real.weight).collect::<Vec<_>>(), [1], "none drains");
@@ -194,16 +201,7 @@ fn hashing_passes_over() {
 
 /// Whether anything of the ipvs mode is left on the node.
 fn is_left(world: &World) -> bool {
-    let links = world.stage.netns.run(|| fs::read_to_string("/proc/thread-self/net/dev")).expect("entered");
-    !world.servers().is_empty() || links.expect("links").contains("kube-ipvs0")
-}
-
-fn switched(world: &World, arguments: &[&str]) -> Running {
-    let mut command = world.stage.proxy_command(&["--proxy-mode", "iptables"]);
-    command.args(arguments);
-    let proxy = world.stage.start(command);
-    world.stage.until_rules("the other mode serves", |rules| rules.contains("KUBE-SVC-"));
-    proxy
+    !world.servers().is_empty() || world.listed("dev").contains("kube-ipvs0")
 }
 
 fn a_switch_drains() {
@@ -211,7 +209,7 @@ fn a_switch_drains() {
     let proxy = world.proxy(&[]);
     let mut connection = world.connect_to(A);
     proxy.end_by("-TERM");
-    let proxy = switched(&world, &[]);
+    let proxy = world.in_iptables_mode(&[]);
     proxy.until_log("live on");
     assert_eq!(world.answered(30), [A, B], "new ones go by the rules");
     assert!(connection.lives());
@@ -225,6 +223,6 @@ fn a_switch_ends_in_time() {
     let proxy = world.proxy(&[]);
     let _connection = world.connect_to(A);
     proxy.end_by("-TERM");
-    let proxy = switched(&world, &["--drain-timeout", "2s"]);
+    let proxy = world.in_iptables_mode(&["--drain-timeout", "2s"]);
     until("nothing of it is left", || !is_left(&world), || proxy.log());
 }

@@ -4,6 +4,8 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
 
+use kernel_io::sysctl;
+
 use crate::connections::Connection;
 use crate::stage::{Running, endpoints, service, until};
 use crate::web::get;
@@ -13,6 +15,7 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("what_listens_on_the_node_is_not_reached_by_a_cluster_ip", node_services),
     ("a_local_policy_without_local_endpoint_drops_whoever_is_outside", local_policy),
     ("with_local_fallback_any_endpoint_serves_as_upstream", local_fallback),
+    ("the_kernel_is_told_what_the_mode_needs", settings_are_told),
     ("health_checks_come_through_where_a_host_drops_what_it_does_not_know", health_checks),
 ];
 
@@ -54,6 +57,30 @@ fn local_policy() {
 fn local_fallback() {
     let (world, _proxy) = with_local_policy(&["--ipvs-local-fallback"]);
     Connection::open(&world.outside, &format!("{NODE}:30001")).expect("any endpoint");
+}
+
+fn settings_are_told() {
+    let world = World::with_web(&ENDPOINTS);
+    let wanted = [
+        ("net.ipv4.vs.conntrack", "1"),
+        ("net.ipv4.vs.expire_nodest_conn", "1"),
+        ("net.ipv4.vs.expire_quiescent_template", "1"),
+        ("net.ipv4.conf.all.arp_ignore", "1"),
+        ("net.ipv4.conf.all.arp_announce", "2"),
+        ("net.ipv4.ip_forward", "1"),
+    ];
+    let found = |name| world.stage.netns.run(|| sysctl::read(name)).expect("entered").expect("a setting");
+    let forwards = || world.stage.netns.run(|| sysctl::write("net.ipv4.ip_forward", "0")).expect("entered");
+    forwards().expect("written");
+    let reuse = found("net.ipv4.vs.conn_reuse_mode");
+    for (name, value) in wanted {
+        assert_ne!(found(name), value, "{name} before");
+    }
+    let _proxy = world.proxy(&["--ipvs-strict-arp"]);
+    for (name, value) in wanted {
+        assert_eq!(found(name), value, "{name}");
+    }
+    assert_eq!(found("net.ipv4.vs.conn_reuse_mode"), reuse, "this kernel is younger than 5.9");
 }
 
 fn health_checks() {

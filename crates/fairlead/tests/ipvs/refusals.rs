@@ -1,10 +1,12 @@
 //! What cannot be is told in one line.
 
-use crate::stage::Stage;
-use crate::world::{WEB, World};
+use crate::connections::Connection;
+use crate::stage::{Stage, endpoints, service, until};
+use crate::world::{ENDPOINTS, WEB, World};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_scheduler_that_is_not_there_is_named", no_scheduler),
+    ("a_service_whose_scheduler_is_not_there_is_served_by_the_usual_one", no_scheduler_of_a_service),
     ("without_root_it_says_that_it_may_not", no_permission),
     ("an_excluded_range_that_overlaps_is_told_once", overlap),
 ];
@@ -16,6 +18,48 @@ fn no_scheduler() {
         line,
         "error: the kernel has no IPVS scheduler \"nonsense\"; load the module ip_vs_nonsense, or choose another"
     );
+}
+
+fn no_scheduler_of_a_service() {
+    let [a, b, c, _] = ENDPOINTS;
+    let at = "10.96.0.11:80";
+    let world = World::with_web(&[a, b]);
+    let name = |scheduler: &str| {
+        let named = format!("default, annotations: {{fairlead.dev/ipvs-scheduler: {scheduler}}}");
+        world.stage.write("other.yaml", &service("other", "10.96.0.11", "").replace("default", &named));
+    };
+    name("nonsense");
+    world.stage.write("others.yaml", &endpoints("other", &[c]));
+    let proxy = world.proxy(&["--ipvs-scheduler", "lc"]);
+    let serves = || Connection::open(&world.outside, at).map(|found| found.endpoint.clone());
+    assert_eq!(serves().expect("it is served all the same"), c);
+    assert_eq!(world.answered(20), [a, b], "so is the other one");
+    let told = |scheduler: &str| {
+        let line = format!(
+            "Service default/other: metadata.annotations[fairlead.dev/ipvs-scheduler]: the kernel has no IPVS \
+             scheduler {scheduler:?}; load the module ip_vs_{scheduler}, or choose another; lc is used until the \
+             Service changes"
+        );
+        proxy.log().lines().filter(|found| found.ends_with(&line)).count()
+    };
+    let becomes = |scheduler: &str| {
+        until(
+            &format!("the scheduler is {scheduler}"),
+            || world.scheduler(at).as_deref() == Some(scheduler),
+            || format!("{:?}\n{}", world.scheduler(at), proxy.log()),
+        );
+    };
+    becomes("lc");
+    assert_eq!(told("nonsense"), 1, "{}", proxy.log());
+    name("sh");
+    becomes("sh");
+    name("rubbish");
+    becomes("lc");
+    world.stage.write("others.yaml", &endpoints("other", &[b]));
+    until("its endpoints change", || serves().is_ok_and(|endpoint| endpoint == b), || proxy.log());
+    assert_eq!((told("nonsense"), told("rubbish")), (1, 1), "{}", proxy.log());
+    assert!(!proxy.log().contains("refused; its owner"), "{}", proxy.log());
+    assert_eq!(world.weights(), "1:1 2:1");
 }
 
 fn no_permission() {

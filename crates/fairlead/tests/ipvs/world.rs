@@ -82,10 +82,36 @@ impl World {
         proxy
     }
 
+    /// The same in the iptables mode, until its rules serve.
+    pub(crate) fn in_iptables_mode(&self, arguments: &[&str]) -> Running {
+        let mut command = self.stage.proxy_command(&["--proxy-mode", "iptables"]);
+        command.args(arguments);
+        let proxy = self.stage.start(command);
+        self.stage.until_rules("the other mode serves", |rules| rules.contains("KUBE-SVC-"));
+        proxy
+    }
+
+    /// The scheduler of a virtual server of IPv4 and TCP, if there is one at that address.
+    pub(crate) fn scheduler(&self, at: &str) -> Option<String> {
+        self.listed("ip_vs").lines().skip(3).find_map(|line| {
+            match *line.split_whitespace().collect::<Vec<_>>() {
+                ["TCP", found, scheduler, ..] if socket(found).to_string() == at => {
+                    Some(scheduler.to_owned())
+                }
+                _ => None,
+            }
+        })
+    }
+
+    /// A file of the node's network under /proc.
+    pub(crate) fn listed(&self, name: &str) -> String {
+        let read = || fs::read_to_string(format!("/proc/thread-self/net/{name}")).expect("a list");
+        self.stage.netns.run(read).expect("entered")
+    }
+
     /// The virtual servers of IPv4, by protocol and address.
     pub(crate) fn servers(&self) -> BTreeMap<String, Vec<Real>> {
-        let read = || fs::read_to_string("/proc/thread-self/net/ip_vs").expect("a list of virtual servers");
-        let text = self.stage.netns.run(read).expect("entered");
+        let text = self.listed("ip_vs");
         let mut servers: BTreeMap<String, Vec<Real>> = BTreeMap::new();
         let mut last = String::new();
         for line in text.lines().skip(3).filter(|line| !line.contains('[')) {

@@ -73,6 +73,11 @@ impl Device {
     fn write_addresses(&mut self, start: usize, changes: &[Change<Vocabulary>]) -> Result<usize, WriteError> {
         let name = Arc::clone(&self.name);
         let link = self.links.get(&name).map_err(|source| at(start, changes, source))?.index;
+        let forgives = |change: &Change<Vocabulary>, refusal: &Refusal| match change {
+            Change::Put { .. } => refusal.errno == Errno::EXIST,
+            Change::Drop { .. } => refusal.errno == Errno::ADDRNOTAVAIL,
+        };
+        let words = |_: &Change<Vocabulary>, refusal: &Refusal| refusal.to_string();
         let mut pipeline = Pipeline::default();
         let mut end = start;
         while let Some(change) = changes.get(end) {
@@ -83,12 +88,11 @@ impl Device {
             };
             pipeline.push(end, address(kind, link, *ip));
             end += 1;
+            if pipeline.is_full() {
+                pipeline.send(self.links.socket(), changes, forgives, words)?;
+            }
         }
-        let forgives = |change: &Change<Vocabulary>, refusal: &Refusal| match change {
-            Change::Put { .. } => refusal.errno == Errno::EXIST,
-            Change::Drop { .. } => refusal.errno == Errno::ADDRNOTAVAIL,
-        };
-        pipeline.send(self.links.socket(), changes, forgives, ToString::to_string)?;
+        pipeline.send(self.links.socket(), changes, forgives, words)?;
         Ok(end)
     }
 }

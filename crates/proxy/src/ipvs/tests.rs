@@ -14,7 +14,25 @@ fn a_release_begins_with_its_version() {
 #[test]
 fn strict_arp_is_two_settings_more() {
     let strict = IpvsSettings { strict_arp: StrictArp::Yes, ..settings() };
-    assert_eq!(sysctls(&strict).len(), sysctls(&settings()).len() + 2);
+    let all = |settings| sysctls(settings, Some((6, 1))).len();
+    assert_eq!(all(&strict), all(&settings()) + 2);
+}
+
+#[test]
+fn a_port_that_is_used_again_waits_for_nobody_whatever_the_kernel() {
+    let kernels = [
+        (Some((4, 0)), None),
+        (Some((4, 1)), Some("0")),
+        (Some((5, 8)), Some("0")),
+        (Some((5, 9)), None),
+        (Some((6, 18)), None),
+        (None, None),
+    ];
+    for (kernel, expected) in kernels {
+        let all = sysctls(&settings(), kernel);
+        let mode = all.iter().find(|(name, _)| *name == "net.ipv4.vs.conn_reuse_mode");
+        assert_eq!(mode.map(|(_, value)| *value), expected, "{kernel:?}");
+    }
 }
 
 #[test]
