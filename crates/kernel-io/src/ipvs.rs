@@ -154,6 +154,16 @@ impl Servers {
         self.socket.request(&mut wire::set_timeouts(self.family_id, timeouts))
     }
 
+    /// The timeouts of the namespace.
+    pub fn timeouts(&mut self) -> Result<Timeouts, NetlinkError> {
+        let mut timeouts = Timeouts::default();
+        self.socket.query(&mut wire::ask_timeouts(self.family_id), |reply| {
+            timeouts = wire::timeouts(&reply)?;
+            Ok(())
+        })?;
+        Ok(timeouts)
+    }
+
     /// The real servers of a virtual server.
     pub fn destinations(&mut self, server: &Server) -> Result<Vec<Listed>, NetlinkError> {
         self.socket

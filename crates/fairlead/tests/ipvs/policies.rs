@@ -3,8 +3,11 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::thread;
+use std::time::Duration;
 
+use kernel_io::ipvs::{Ownership, Servers, Timeouts};
 use kernel_io::sysctl;
+use kernel_state::ipset::Family;
 
 use crate::connections::Connection;
 use crate::stage::{Running, endpoints, service, until};
@@ -76,7 +79,16 @@ fn settings_are_told() {
     for (name, value) in wanted {
         assert_ne!(found(name), value, "{name} before");
     }
-    let _proxy = world.proxy(&["--ipvs-strict-arp"]);
+    let _proxy =
+        world.proxy(&["--ipvs-strict-arp", "--ipvs-tcp-timeout", "1000s", "--ipvs-udp-timeout", "77s"]);
+    let timeouts = || {
+        let servers = Servers::open(Family::Inet, Ownership::default(), Duration::ZERO);
+        servers.expect("IPVS").timeouts().expect("an answer")
+    };
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    // What is not given stays as it was.
+    let expected = Timeouts { tcp: seconds(1000), tcp_fin: seconds(120), udp: seconds(77) };
+    assert_eq!(world.stage.netns.run(timeouts).expect("entered"), expected);
     for (name, value) in wanted {
         assert_eq!(found(name), value, "{name}");
     }

@@ -81,6 +81,14 @@ fn a_virtual_server_is_read_as_it_was_put() {
     }
 }
 
+#[test]
+fn timeouts_are_read_as_they_were_set() {
+    let seconds = |seconds| Some(Duration::from_secs(seconds));
+    let timeouts = Timeouts { tcp: seconds(900), tcp_fin: seconds(120), udp: seconds(300) };
+    let message = wire::set_timeouts(30, &timeouts);
+    assert_eq!(wire::timeouts(&only(message.as_bytes())), Ok(timeouts));
+}
+
 proptest! {
     #[test]
     fn any_answer_is_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..256)) {
@@ -88,6 +96,7 @@ proptest! {
         let _ = wire::family_id(&reply);
         let _ = wire::server(&reply);
         let _ = wire::destination(&reply);
+        let _ = wire::timeouts(&reply);
     }
 
     #[test]

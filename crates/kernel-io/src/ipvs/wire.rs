@@ -28,6 +28,7 @@ pub(super) const SET_DEST: u8 = 6;
 const DEL_DEST: u8 = 7;
 const GET_DEST: u8 = 8;
 const SET_CONFIG: u8 = 12;
+const GET_CONFIG: u8 = 13;
 
 // Of a message.
 const SERVICE: u16 = 1;
@@ -144,6 +145,23 @@ pub(super) fn set_timeouts(family: u16, timeouts: &Timeouts) -> Message {
         .u32(TIMEOUT_TCP_FIN, seconds(timeouts.tcp_fin))
         .u32(TIMEOUT_UDP, seconds(timeouts.udp));
     message
+}
+
+pub(super) fn ask_timeouts(family: u16) -> Message {
+    message(family, GET_CONFIG)
+}
+
+/// The timeouts of the namespace.
+pub(super) fn timeouts(reply: &Reply<'_>) -> Result<Timeouts, Malformed> {
+    let (_, attributes) = reply.split::<4>()?;
+    let seconds = |kind| -> Result<_, Malformed> {
+        Ok(Some(Duration::from_secs(needed(&attributes, kind)?.u32()?.into())))
+    };
+    Ok(Timeouts {
+        tcp: seconds(TIMEOUT_TCP)?,
+        tcp_fin: seconds(TIMEOUT_TCP_FIN)?,
+        udp: seconds(TIMEOUT_UDP)?,
+    })
 }
 
 /// A virtual server; nothing for one that is known by a firewall mark, or speaks a protocol that we do not.
