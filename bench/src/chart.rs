@@ -18,10 +18,21 @@ pub struct Chart {
     pub title: String,
     /// Below the axis that grows by factors.
     pub x: String,
-    /// Above the other axis, which begins at 0.
+    /// Above the other axis.
     pub y: String,
+    /// How that one grows.
+    pub scale: Scale,
     /// At most as many as there are colours.
     pub series: Vec<Series>,
+}
+
+/// How an axis grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scale {
+    /// From 0, by steps.
+    BySteps,
+    /// From a power of ten, by factors of ten.
+    ByFactors,
 }
 
 const WIDTH: f64 = 760.0;
@@ -57,9 +68,7 @@ impl Chart {
     }
 
     fn grid(&self, out: &mut String) {
-        let step = (self.top() / 5.0).max(0.5).ceil();
-        let mut level = 0.0;
-        while level <= self.top() {
+        for level in self.levels() {
             let y = self.height_of(level);
             let right = WIDTH - RIGHT;
             push(
@@ -67,7 +76,6 @@ impl Chart {
                 &format!("<line x1=\"{LEFT}\" y1=\"{y:.1}\" x2=\"{right}\" y2=\"{y:.1}\" stroke=\"#ddd\"/>"),
             );
             words(out, (LEFT - 8.0, y + 4.0), "end", &format!("{level}"));
-            level += step;
         }
         let mut marks: Vec<f64> = self.points().map(|(x, _)| x).collect();
         marks.sort_by(f64::total_cmp);
@@ -106,8 +114,33 @@ impl Chart {
         self.series.iter().flat_map(|series| series.points.iter().copied())
     }
 
+    /// Where the lines behind it are.
+    fn levels(&self) -> Vec<f64> {
+        let (bottom, top) = (self.bottom(), self.top());
+        let step = (top / 5.0).max(0.5).ceil();
+        let next = |level: &f64| match self.scale {
+            Scale::BySteps => Some(level + step),
+            Scale::ByFactors => Some(level * 10.0),
+        };
+        // A power of ten is not exactly where its logarithm is.
+        std::iter::successors(Some(bottom), next).take_while(|level| *level <= top * 1.000_001).collect()
+    }
+
     fn top(&self) -> f64 {
-        self.points().map(|(_, y)| y).fold(1.0, f64::max).ceil()
+        let most = self.points().map(|(_, y)| y).fold(f64::MIN_POSITIVE, f64::max);
+        match self.scale {
+            Scale::BySteps => most.max(1.0).ceil(),
+            Scale::ByFactors => 10_f64.powf(most.log10().ceil()),
+        }
+    }
+
+    fn bottom(&self) -> f64 {
+        match self.scale {
+            Scale::BySteps => 0.0,
+            Scale::ByFactors => {
+                10_f64.powf(self.points().map(|(_, y)| y.log10()).fold(0.0, f64::min).floor())
+            }
+        }
     }
 
     fn place_of(&self, x: f64) -> f64 {
@@ -118,7 +151,11 @@ impl Chart {
     }
 
     fn height_of(&self, y: f64) -> f64 {
-        HEIGHT - BOTTOM - y / self.top() * (HEIGHT - TOP - BOTTOM)
+        let share = match self.scale {
+            Scale::BySteps => y / self.top(),
+            Scale::ByFactors => (y / self.bottom()).log10() / (self.top() / self.bottom()).log10(),
+        };
+        HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
     }
 }
 
@@ -136,15 +173,24 @@ fn escaped(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Chart, Series};
+    use super::{Chart, Scale, Series};
+
+    fn svg(scale: Scale, points: Vec<(f64, f64)>) -> String {
+        let series = vec![Series { name: "a < b".to_owned(), points }];
+        Chart { title: "t".to_owned(), x: "x".to_owned(), y: "y".to_owned(), scale, series }.svg()
+    }
 
     #[test]
     fn a_series_goes_from_left_to_right_and_up() {
-        let series = Series { name: "a < b".to_owned(), points: vec![(10.0, 1.0), (1000.0, 2.0)] };
-        let chart =
-            Chart { title: "t".to_owned(), x: "x".to_owned(), y: "y".to_owned(), series: vec![series] };
-        let svg = chart.svg();
+        let svg = svg(Scale::BySteps, vec![(10.0, 1.0), (1000.0, 2.0)]);
         assert!(svg.contains("<polyline points=\"80.0,215.0 520.0,60.0\""), "{svg}");
         assert!(svg.contains("a &lt; b") && svg.ends_with("</svg>\n"), "{svg}");
+    }
+
+    #[test]
+    fn a_factor_is_as_high_wherever_it_is() {
+        let svg = svg(Scale::ByFactors, vec![(10.0, 0.1), (100.0, 1.0), (1000.0, 10.0)]);
+        assert!(svg.contains("<polyline points=\"80.0,370.0 300.0,215.0 520.0,60.0\""), "{svg}");
+        assert_eq!(svg.matches("stroke=\"#ddd\"").count(), 3, "{svg}");
     }
 }

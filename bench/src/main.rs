@@ -1,5 +1,6 @@
 //! Each claim of speed, measured against its peer in one run. `cargo xtask bench NAME` builds and starts it.
 
+mod flips;
 mod sandboxes;
 mod userspace;
 
@@ -19,6 +20,8 @@ struct CommandLine {
 enum What {
     /// The relay of the userspace mode against haproxy and nginx
     Userspace,
+    /// What facts keep of endpoints that are gone
+    Flips,
     /// Our sandboxes, as `cargo xtask bench pods` measures them
     #[command(hide = true)]
     Sandboxes(sandboxes::Sandboxes),
@@ -34,6 +37,7 @@ enum What {
 fn main() -> ExitCode {
     let result = match CommandLine::parse().what {
         What::Userspace => userspace::measure(),
+        What::Flips => flips::measure(),
         What::Sandboxes(sandboxes) => sandboxes.run(),
         What::Part { part } => part.run(),
     };

@@ -1,16 +1,23 @@
 //! `cargo xtask bench NAME`: each claim of speed, measured beside its peer in the same run, in turns.
 
 mod api;
+mod client;
 mod cluster;
+mod contender;
 mod control_plane;
 mod iptables;
 mod ipvs;
+mod kernel_share;
 mod lookup;
 mod nftables;
 mod passes;
+mod planning;
 mod round;
+mod stage;
+mod tap;
 
 use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -23,9 +30,9 @@ use bench::figure::Figures;
 /// What is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Bench {
-    /// The iptables mode, with both backends, against bare iptables-restore
+    /// The iptables mode, with both backends, beside kube-proxy and bare iptables-restore
     Iptables,
-    /// The nftables mode, against the time that the kernel itself takes
+    /// The nftables mode, beside kube-proxies and the time that the kernel itself takes
     Nftables,
     /// What it costs to hold a large cluster, beside kube-proxy by one API server
     Api,
@@ -39,11 +46,22 @@ pub(crate) enum Bench {
     Userspace,
 }
 
+/// How much of it is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Extent {
+    /// In 15 minutes at most.
+    Usual,
+    /// What takes longer, too.
+    Long,
+}
+
 /// What the bench is told when it starts in its namespaces.
 #[derive(Args)]
 pub(crate) struct Inside {
     #[arg(long, value_enum)]
     bench: Bench,
+    #[arg(long, value_enum, default_value_t = Extent::Usual)]
+    extent: Extent,
     /// An empty folder for its files
     #[arg(long)]
     folder: PathBuf,
@@ -53,7 +71,7 @@ pub(crate) struct Inside {
 }
 
 /// Builds, and measures apart.
-pub(crate) fn run(bench: Bench) -> Result<()> {
+pub(crate) fn run(bench: Bench, extent: Extent) -> Result<()> {
     let name = match bench {
         Bench::Iptables => "iptables",
         Bench::Nftables => "nftables",
@@ -61,7 +79,10 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Pods => return pods(),
         Bench::Ipvs => "ipvs",
         Bench::Lookup => "lookup",
-        Bench::Userspace => return userspace(),
+        Bench::Userspace => {
+            debian::install_peers()?;
+            return of_its_own("userspace");
+        }
     };
     debian::install_missing()?;
     build::fairlead()?;
@@ -73,7 +94,17 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         debian::unpack(IPVSADM)?;
         return crate::apart::run_in_second_kernel(["bench-inside", "--bench", name])?.well();
     }
-    crate::apart::run(["bench-inside", "--bench", name].map(OsStr::new))?.well()
+    if bench == Bench::Nftables {
+        if let Err(error) = build::newest_kube_proxy() {
+            writeln!(io::stderr(), "a newer kube-proxy cannot be built: {error:#}")?;
+        }
+        of_its_own("flips")?;
+    }
+    let extent = match extent {
+        Extent::Usual => "usual",
+        Extent::Long => "long",
+    };
+    crate::apart::run(["bench-inside", "--bench", name, "--extent", extent].map(OsStr::new))?.well()
 }
 
 /// The bench itself.
@@ -86,25 +117,17 @@ pub(crate) fn inside(inside: &Inside) -> Result<()> {
         Bench::Ipvs => {
             let ipvsadm = debian::unpacked(IPVSADM).join("sbin/ipvsadm");
             ipvs::measure(&inside.folder, &ipvsadm, &mut figures)?;
-            return figures.print_table().map(drop);
         }
         Bench::Lookup => {
             let found = inside.found.as_deref().context("a file for what is found")?;
             return lookup::measure(&modes, &inside.folder, found);
         }
         Bench::Iptables => iptables::measure(&inside.folder, &mut figures)?,
-        Bench::Nftables => nftables::measure(&inside.folder, &mut figures)?,
-        Bench::Api => {
-            api::measure(&inside.folder, &mut figures)?;
-            return figures.print_table().map(drop);
-        }
+        Bench::Nftables => nftables::measure(inside.extent, &inside.folder, &mut figures)?,
+        Bench::Api => api::measure(&inside.folder, &mut figures)?,
         Bench::Pods => bail!("pods are measured by a program of their own"),
         Bench::Userspace => bail!("the userspace mode is measured by a program of its own"),
     }
-    figures.skip(
-        "kube-proxy 1.36 as a peer",
-        "it takes its Services from an API server only, and ours is fed by --manifests here",
-    );
     figures.print_table().map(drop)
 }
 
@@ -138,10 +161,9 @@ fn lookup_in_both_kernels() -> Result<()> {
     figures.print_table().map(drop)
 }
 
-/// The relay alone, in a program that is built for speed.
-fn userspace() -> Result<()> {
-    debian::install_peers()?;
-    run_command(&mut cargo(["run", "--quiet", "--release", "--package", "bench", "--", "userspace"]))
+/// In a program that is built for speed.
+fn of_its_own(what: &str) -> Result<()> {
+    run_command(&mut cargo(["run", "--quiet", "--release", "--package", "bench", "--", what]))
 }
 
 /// On what it was measured.

@@ -36,6 +36,26 @@ pub(crate) fn fairlead() -> Result<PathBuf> {
     })
 }
 
+/// A kube-proxy newer than the one of the cluster tests, as a peer. It takes minutes, once.
+pub(crate) fn newest_kube_proxy() -> Result<PathBuf> {
+    let directory = root().join("target/newest-kube-proxy");
+    let program = directory.join("kube-proxy");
+    if program.exists() {
+        return Ok(program);
+    }
+    let draft = directory.with_extension("draft");
+    fs::create_dir_all(&draft).with_context(|| format!("make {}", draft.display()))?;
+    // An unstamped build would be of no version, and its feature gates are those of a version.
+    let stamp = "-s -w -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+                 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37";
+    let mut go = Command::new("go");
+    go.current_dir(root().join("tests/newest-kube-proxy"));
+    go.args(["build", "-trimpath", "-ldflags", stamp, "-o"]).arg(&draft).arg("tool");
+    run(&mut go)?;
+    fs::rename(&draft, &directory).with_context(|| format!("install {}", directory.display()))?;
+    Ok(program)
+}
+
 /// For a program that lies where its file says.
 const FIXED: &str = "-C relocation-model=static";
 

@@ -51,6 +51,9 @@ enum Command {
     Bench {
         /// What is measured
         bench: bench::Bench,
+        /// More of it, where that takes long: peers at larger sizes
+        #[arg(long)]
+        long: bool,
     },
     /// The bench itself, once it is in its namespaces
     #[command(hide = true)]
@@ -112,7 +115,8 @@ fn run(command: &Command) -> anyhow::Result<()> {
         Command::Demo { output, mode } => demo::show(*output, *mode),
         Command::DemoInside(inside) => demo::inside(inside),
         Command::DemoContainer(container) => demo::container(*container),
-        Command::Bench { bench } => bench::run(*bench),
+        Command::Bench { bench, long: false } => bench::run(*bench, bench::Extent::Usual),
+        Command::Bench { bench, long: true } => bench::run(*bench, bench::Extent::Long),
         Command::BenchInside(inside) => bench::inside(inside),
         Command::Soak(soak) => soak::run(soak),
         Command::SoakInside(inside) => soak::inside(inside),

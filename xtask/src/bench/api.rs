@@ -6,12 +6,13 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use kernel_io::netns::Netns;
 
-use super::cluster::{Cluster, node_object};
+use super::cluster::{Cluster, Shape, node_object};
+use super::contender::Contender;
 use super::control_plane::ControlPlane;
-use crate::field::{Answer, Field, Proxy, ask};
+use crate::field::{Answer, Field, Proxy, Tools, ask};
 use crate::workspace::{dist, output};
 use bench::figure::{Figure, Figures, Goal};
 
@@ -41,11 +42,16 @@ pub(super) fn measure(folder: &Path, figures: &mut Figures) -> Result<()> {
     let field = Field::around(Netns::current()?)?;
     let control_plane = ControlPlane::start(folder)?;
     control_plane.create(&node_object())?;
-    let cluster = Cluster::new(SIZE, &folder.join("manifests"))?;
+    let cluster = Cluster::new(Shape::even(SIZE, 10));
     ControlPlane::fill(cluster.objects())?;
     let of = format!("nftables mode, {SIZE} x 10");
-    let ours = costs(&field, &cluster, fairlead(&control_plane), &folder.join("fairlead.log"))?;
-    let peer = costs(&field, &cluster, kube_proxy(&control_plane)?, &folder.join("kube-proxy.log"))?;
+    let tools = Tools::of_machine();
+    let contenders = [Contender::ours("nftables", &tools), Contender::kube_proxy("nftables", &tools)?];
+    let [ours, peer] = contenders.map(|contender| {
+        let command = contender.command(&control_plane.kubeconfig());
+        costs(&field, &cluster, command, &folder.join(contender.file_name()))
+    });
+    let (ours, peer) = (ours?, peer?);
     let figure = |name: &str, unit, ours| Figure::new(format!("{name}, {of}"), unit, ours);
     figures.add(figure("memory peak", "MB", ours.peak).goal(MEGABYTES_AT_MOST))?;
     figures.add(figure("memory at rest", "MB", ours.at_rest).goal(MEGABYTES_AT_REST))?;
@@ -83,25 +89,4 @@ fn costs(field: &Field, cluster: &Cluster, command: Command, log: &Path) -> Resu
     // kube-proxy lets the signal end it.
     proxy.end()?;
     Ok(Costs { in_sync, own_time, peak, at_rest })
-}
-
-fn fairlead(control_plane: &ControlPlane) -> Command {
-    let mut command = Command::new(dist().join("fairlead"));
-    command.arg("proxy");
-    told(command, control_plane)
-}
-
-fn kube_proxy(control_plane: &ControlPlane) -> Result<Command> {
-    let program = control_plane.program("kube-proxy").context("the peer")?;
-    Ok(told(Command::new(program), control_plane))
-}
-
-/// Both are told the same.
-fn told(mut command: Command, control_plane: &ControlPlane) -> Command {
-    command.arg("--kubeconfig").arg(control_plane.kubeconfig());
-    command.args(["--proxy-mode", "nftables", "--hostname-override", "node-1"]);
-    // A namespace has no limit of its own, and kube-proxy does not start without.
-    command.args(["--conntrack-max-per-core", "0", "--conntrack-min", "0"]);
-    command.args(["--cluster-cidr", crate::field::POD_RANGE]);
-    command
 }

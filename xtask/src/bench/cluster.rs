@@ -1,8 +1,10 @@
-//! A cluster of so many Services with ten endpoints each, as manifests.
+//! A cluster of so many Services with so many endpoints each: as manifests, as an API server keeps it, and as it changes.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -10,86 +12,167 @@ use serde_json::{Value, json};
 
 use crate::field::{ENDPOINT_PORT, NODE};
 
-/// The endpoints of each Service.
-const ENDPOINTS: u32 = 10;
-
 /// How many Services share a file.
 const A_FILE: u32 = 100;
 
-/// So many Services. The last one has its endpoints in a file of their own.
+/// The endpoints that are there from the start, over and over where these do not suffice.
+const ENDPOINT_RANGE: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 180, 0, 1), 196_000);
+
+/// Those that come later.
+const FRESH: Ipv4Addr = Ipv4Addr::new(10, 183, 0, 1);
+
+/// How large a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Shape {
+    pub(super) services: u32,
+    /// Of each Service.
+    pub(super) endpoints: u32,
+    /// Of the last one, which is the one that is asked.
+    pub(super) of_last: u32,
+}
+
+/// So many Services, as they are by now.
 pub(super) struct Cluster {
-    size: u32,
-    folder: PathBuf,
-    last: Vec<Ipv4Addr>,
+    shape: Shape,
+    /// Where endpoints are no longer those of the start.
+    moved: BTreeMap<u32, Vec<Ipv4Addr>>,
     changes: u32,
 }
 
-impl Cluster {
-    /// A folder that has the endpoints of the last Service, and nothing else yet.
-    pub(super) fn new(size: u32, folder: &Path) -> Result<Self> {
-        fs::create_dir_all(folder)?;
-        let cluster = Self { size, folder: folder.to_owned(), last: endpoints(size - 1), changes: 0 };
-        cluster.replace("last.json", &cluster.last_slice())?;
-        Ok(cluster)
+/// What draining a node comes to.
+pub(super) struct Drained {
+    pub(super) slices: Vec<(String, Value)>,
+    pub(super) gone: Vec<Ipv4Addr>,
+    pub(super) last: Ipv4Addr,
+}
+
+impl Shape {
+    /// Each Service has as many endpoints as the others.
+    pub(super) fn even(services: u32, endpoints: u32) -> Self {
+        Self { services, endpoints, of_last: endpoints }
     }
 
-    pub(super) fn folder(&self) -> &Path {
-        &self.folder
+    /// The last Service has one endpoint: each connection tells whether it is the new one.
+    pub(super) fn telling(services: u32, endpoints: u32) -> Self {
+        Self { services, endpoints, of_last: 1 }
+    }
+
+    fn last(self) -> u32 {
+        self.services - 1
+    }
+
+    fn endpoints(self, number: u32) -> Vec<Ipv4Addr> {
+        let (start, room) = ENDPOINT_RANGE;
+        let count = if number == self.last() { self.of_last } else { self.endpoints };
+        let first = number * self.endpoints;
+        (first..first + count).map(|place| Ipv4Addr::from(u32::from(start) + place % room)).collect()
+    }
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} x {}", self.services, self.endpoints)
+    }
+}
+
+impl Cluster {
+    pub(super) fn new(shape: Shape) -> Self {
+        Self { shape, moved: BTreeMap::new(), changes: 0 }
     }
 
     /// Where the last Service is asked.
     pub(super) fn last(&self) -> SocketAddr {
-        SocketAddr::from((cluster_ip(self.size - 1), 80))
+        SocketAddr::from((cluster_ip(self.shape.last()), 80))
     }
 
-    /// Gives all of it by one rename. Answers when.
-    pub(super) fn appear(&self) -> Result<Instant> {
-        let hidden = self.folder.join(".cluster");
+    /// Gives all of it by one rename, but for the endpoints of the last Service. Answers when.
+    pub(super) fn appear(&self, folder: &Path) -> Result<Instant> {
+        let hidden = folder.join(".cluster");
         fs::create_dir(&hidden)?;
-        for first in (0..self.size).step_by(usize::try_from(A_FILE)?) {
-            let numbers = first..self.size.min(first + A_FILE);
-            let slices = numbers.clone().filter(|number| *number < self.size - 1);
-            let slices = slices.map(|number| slice(number, &endpoints(number)));
+        for first in (0..self.shape.services).step_by(usize::try_from(A_FILE)?) {
+            let numbers = first..self.shape.services.min(first + A_FILE);
+            let slices = numbers.clone().filter(|number| *number < self.shape.last());
+            let slices = slices.map(|number| self.slice(number));
             let items: Vec<Value> = numbers.map(service).chain(slices).collect();
             let list = json!({ "apiVersion": "v1", "kind": "List", "items": items });
             fs::write(hidden.join(format!("{first}.json")), list.to_string())?;
         }
         let start = Instant::now();
-        fs::rename(hidden, self.folder.join("cluster"))?;
+        fs::rename(hidden, folder.join("cluster"))?;
+        Ok(start)
+    }
+
+    /// Gives the endpoints of the last Service, which have a file of their own. Answers when.
+    pub(super) fn write_last(&self, folder: &Path) -> Result<Instant> {
+        let fresh = folder.join(".last.json");
+        fs::write(&fresh, self.slice(self.shape.last()).to_string())?;
+        let start = Instant::now();
+        fs::rename(fresh, folder.join("last.json"))?;
         Ok(start)
     }
 
     /// All of it, by the keys under which an API server keeps it.
     pub(super) fn objects(&self) -> impl Iterator<Item = (String, Value)> {
-        (0..self.size).flat_map(|number| {
-            let key = |kind: &str, suffix: &str| format!("/registry/{kind}/default/{}{suffix}", name(number));
-            [
-                (key("services/specs", ""), stored(service(number), 2 * number)),
-                (key("endpointslices", "-a"), stored(slice(number, &endpoints(number)), 2 * number + 1)),
-            ]
-        })
+        (0..self.shape.services).flat_map(|number| [stored_service(number), self.stored_slice(number)])
     }
 
-    /// Replaces one endpoint of the last Service. Answers when, and by which.
-    pub(super) fn replace_endpoint(&mut self) -> Result<(Instant, Ipv4Addr)> {
-        let fresh = Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 183, 0, 1)) + self.changes);
-        let place = usize::try_from(self.changes % ENDPOINTS)?;
+    /// Replaces one endpoint of the last Service. Answers by which.
+    pub(super) fn replace_endpoint(&mut self) -> Ipv4Addr {
+        let last = self.shape.last();
+        self.replace(last).1
+    }
+
+    /// A node is drained: so many Services, and then the last, have one of their endpoints elsewhere. Answers the slices
+    /// by their keys, which endpoints are gone, and by which the last Service answers then.
+    pub(super) fn drain(&mut self, count: u32) -> Drained {
+        let last = self.shape.last();
+        let numbers: Vec<u32> = (0..count.min(last)).chain([last]).collect();
+        let replaced: Vec<(Ipv4Addr, Ipv4Addr)> =
+            numbers.iter().map(|number| self.replace(*number)).collect();
+        let slices = numbers.iter().map(|number| self.stored_slice(*number)).collect();
+        let last = replaced.last().map_or(FRESH, |(_, fresh)| *fresh);
+        Drained { slices, gone: replaced.into_iter().map(|(gone, _)| gone).collect(), last }
+    }
+
+    /// The first Service has as many endpoints as it had, or one less, in turns. Its slice.
+    pub(super) fn resize_first(&mut self) -> Value {
+        let mut endpoints = self.endpoints(0);
+        if endpoints.len() == self.shape.endpoints as usize {
+            endpoints.pop();
+        } else {
+            endpoints = self.shape.endpoints(0);
+        }
+        self.moved.insert(0, endpoints);
+        self.slice(0)
+    }
+
+    /// The slice of the last Service.
+    pub(super) fn last_slice(&self) -> Value {
+        self.slice(self.shape.last())
+    }
+
+    fn endpoints(&self, number: u32) -> Vec<Ipv4Addr> {
+        self.moved.get(&number).cloned().unwrap_or_else(|| self.shape.endpoints(number))
+    }
+
+    fn slice(&self, number: u32) -> Value {
+        slice(number, &self.endpoints(number))
+    }
+
+    fn stored_slice(&self, number: u32) -> (String, Value) {
+        let key = format!("/registry/endpointslices/default/{}-a", name(number));
+        (key, stored(self.slice(number), 2 * number + 1))
+    }
+
+    /// Replaces an endpoint of a Service, each in its turn. Answers which, and by which.
+    fn replace(&mut self, number: u32) -> (Ipv4Addr, Ipv4Addr) {
+        let mut endpoints = self.endpoints(number);
+        let fresh = Ipv4Addr::from(u32::from(FRESH) + self.changes);
+        let place = self.changes as usize % endpoints.len();
         self.changes += 1;
-        self.last[place] = fresh;
-        Ok((self.replace("last.json", &self.last_slice())?, fresh))
-    }
-
-    fn last_slice(&self) -> Value {
-        slice(self.size - 1, &self.last)
-    }
-
-    /// Replaces a file whole; the time begins with the rename.
-    fn replace(&self, name: &str, object: &Value) -> Result<Instant> {
-        let fresh = self.folder.join(format!(".{name}"));
-        fs::write(&fresh, object.to_string())?;
-        let start = Instant::now();
-        fs::rename(fresh, self.folder.join(name))?;
-        Ok(start)
+        let gone = std::mem::replace(&mut endpoints[place], fresh);
+        self.moved.insert(number, endpoints);
+        (gone, fresh)
     }
 }
 
@@ -118,16 +201,15 @@ pub(super) fn first() -> SocketAddr {
 
 /// Where an endpoint of it is.
 pub(super) fn endpoint_of_first() -> SocketAddr {
-    SocketAddr::from((endpoints(0)[0], ENDPOINT_PORT))
+    SocketAddr::from((ENDPOINT_RANGE.0, ENDPOINT_PORT))
+}
+
+fn stored_service(number: u32) -> (String, Value) {
+    (format!("/registry/services/specs/default/{}", name(number)), stored(service(number), 2 * number))
 }
 
 fn cluster_ip(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 10)) + number)
-}
-
-fn endpoints(number: u32) -> Vec<Ipv4Addr> {
-    let first = u32::from(Ipv4Addr::new(10, 180, 0, 1)) + number * ENDPOINTS;
-    (first..first + ENDPOINTS).map(Ipv4Addr::from).collect()
 }
 
 /// Named so that the last one is the last in any order.

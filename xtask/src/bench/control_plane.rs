@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
@@ -10,35 +10,37 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use data_encoding::BASE64;
-use kernel_io::process::{Launch, Process};
+use kernel_io::process::{Launch, Process, Signal};
 use serde_json::{Value, json};
 
+use super::client::Client;
 use crate::workspace::{output, root};
 
 const ETCD: &str = "http://127.0.0.1:2379";
 const PATIENCE: Duration = Duration::from_mins(1);
+const TOKEN: &str = "bench-token";
 
-/// Both run in the namespace of who starts them, and end with it.
+/// Where the server listens.
+pub(super) const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 6443);
+
+/// Both run in the namespace of who starts them, and end with this.
 pub(super) struct ControlPlane {
     folder: PathBuf,
-    programs: PathBuf,
-    _running: [Process; 2],
+    running: [Process; 2],
 }
 
 impl ControlPlane {
     /// Answers once the server does.
     pub(super) fn start(folder: &Path) -> Result<Self> {
-        let programs = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
-        let programs = programs.unwrap_or_else(|| root().join("target/cluster"));
         let path = |name: &str| folder.join(name).display().to_string();
-        fs::write(path("tokens.csv"), "bench-token,bench,1,system:masters\n")?;
+        fs::write(path("tokens.csv"), format!("{TOKEN},bench,1,system:masters\n"))?;
         let key = path("sa.key");
         let mut openssl = Command::new("openssl");
         output(openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", &key]))?;
         let mut etcd = Command::new("etcd");
         etcd.args(["--unsafe-no-fsync", "--listen-peer-urls=http://127.0.0.1:2380", "--data-dir"]);
         etcd.arg(path("etcd")).args(["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD]);
-        let mut server = Command::new(programs.join("kube-apiserver"));
+        let mut server = Command::new(program("kube-apiserver")?);
         server.args([
             "--service-cluster-ip-range=10.96.0.0/12",
             "--service-account-issuer=https://fairlead.bench",
@@ -53,25 +55,14 @@ impl ControlPlane {
         server.args(["--token-auth-file", &path("tokens.csv")]);
         let start = |command, log: &str| start(command, &folder.join(log));
         let running = [start(etcd, "etcd.log")?, start(server, "kube-apiserver.log")?];
-        let control_plane = Self { folder: folder.to_owned(), programs, _running: running };
-        control_plane.write_kubeconfig()?;
+        let control_plane = Self { folder: folder.to_owned(), running };
+        control_plane.write_kubeconfig(SERVER.port(), &control_plane.kubeconfig())?;
         control_plane.wait()?;
         Ok(control_plane)
     }
 
     pub(super) fn kubeconfig(&self) -> PathBuf {
         self.folder.join("kubeconfig")
-    }
-
-    /// A program that came with the server.
-    pub(super) fn program(&self, name: &str) -> Result<PathBuf> {
-        let program = self.programs.join(name);
-        ensure!(
-            program.exists(),
-            "{} is not there; the cluster tests build it: cargo test -p fairlead --test cluster",
-            program.display()
-        );
-        Ok(program)
     }
 
     /// Creates an object as a user does.
@@ -106,17 +97,34 @@ impl ControlPlane {
         Ok(())
     }
 
-    fn write_kubeconfig(&self) -> Result<()> {
-        let authority = self.folder.join("certs/apiserver.crt");
+    /// Leads to the server by a port where somebody is between.
+    pub(super) fn kubeconfig_by(&self, port: u16) -> Result<PathBuf> {
+        let file = self.folder.join(format!("kubeconfig-{port}"));
+        self.write_kubeconfig(port, &file)?;
+        Ok(file)
+    }
+
+    /// One that asks for no more than it must.
+    pub(super) fn client(&self) -> Result<Client> {
+        Client::new(&self.authority(), TOKEN)
+    }
+
+    fn authority(&self) -> PathBuf {
+        self.folder.join("certs/apiserver.crt")
+    }
+
+    fn write_kubeconfig(&self, port: u16, file: &Path) -> Result<()> {
+        let server = format!("https://127.0.0.1:{port}");
+        let authority = self.authority();
         let config = json!({
             "apiVersion": "v1",
             "kind": "Config",
             "current-context": "it",
-            "clusters": [{ "name": "it", "cluster": { "server": "https://127.0.0.1:6443", "certificate-authority": authority } }],
-            "users": [{ "name": "it", "user": { "token": "bench-token" } }],
+            "clusters": [{ "name": "it", "cluster": { "server": server, "certificate-authority": authority } }],
+            "users": [{ "name": "it", "user": { "token": TOKEN } }],
             "contexts": [{ "name": "it", "context": { "cluster": "it", "user": "it" } }],
         });
-        fs::write(self.kubeconfig(), config.to_string()).context("write a kubeconfig")
+        fs::write(file, config.to_string()).context("write a kubeconfig")
     }
 
     fn wait(&self) -> Result<()> {
@@ -131,10 +139,32 @@ impl ControlPlane {
     }
 
     fn kubectl(&self, arguments: &[&str]) -> Result<()> {
-        let mut kubectl = Command::new(self.program("kubectl")?);
+        let mut kubectl = Command::new(program("kubectl")?);
         kubectl.arg("--kubeconfig").arg(self.kubeconfig()).args(arguments).env("HOME", &self.folder);
         output(&mut kubectl).map(drop)
     }
+}
+
+impl Drop for ControlPlane {
+    fn drop(&mut self) {
+        for process in self.running.iter().rev() {
+            // One that has ended by itself needs no signal.
+            let _ = process.signal(Signal::KILL);
+            process.wait();
+        }
+    }
+}
+
+/// A program that came with the server.
+pub(super) fn program(name: &str) -> Result<PathBuf> {
+    let programs = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from);
+    let program = programs.unwrap_or_else(|| root().join("target/cluster")).join(name);
+    ensure!(
+        program.exists(),
+        "{} is not there; the cluster tests build it: cargo test -p fairlead --test cluster",
+        program.display()
+    );
+    Ok(program)
 }
 
 fn start(mut command: Command, log: &Path) -> Result<Process> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use bench::chart::{Chart, Series};
+use bench::chart::{Chart, Scale, Series};
 use bench::figure::{Figure, Figures, Goal, percentile};
 use kernel_io::netns::Netns;
 use serde::{Deserialize, Serialize};
@@ -147,6 +147,7 @@ pub(super) fn tell(file: &Path, drawing: &Path, figures: &mut Figures) -> Result
         title: "What the last Service costs, as Services grow in number".to_owned(),
         x: "Services, ten endpoints each".to_owned(),
         y: "connect, median, as a ratio to a direct connect".to_owned(),
+        scale: Scale::BySteps,
         series,
     };
     fs::write(drawing, chart.svg()).with_context(|| format!("write {}", drawing.display()))

@@ -1,111 +1,217 @@
-//! The nftables mode, and how much of its time is the kernel's own.
+//! The nftables mode beside kube-proxies of two versions, by one API server, and beside the kernel alone.
 
-use std::fs;
+mod charts;
+
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
+use kernel_io::netns::Netns;
 
+use super::Extent;
+use super::cluster::{Shape, endpoint_of_first, first};
+use super::contender::Contender;
+use super::kernel_share;
 use super::passes;
-use super::round::Round;
-use crate::field::Tools;
+use super::stage::Stage;
+use crate::build;
+use crate::field::{Field, Tools};
 use bench::figure::{Figure, Figures, Goal, percentile};
 
-const LOADS: usize = 3;
-const CHANGES: u32 = 60;
+const MODE: &str = "nftables";
+const OUR_CHANGES: u32 = 200;
 
-pub(super) fn measure(folder: &Path, figures: &mut Figures) -> Result<()> {
-    for size in [1000, 10_000] {
-        measure_size(size, &folder.join(size.to_string()), figures)?;
+/// So many Services are changed at once.
+const DRAINED: u32 = 1000;
+
+const CHANGE_P50: Goal = Goal::AtMost(1.0);
+const CHANGE_P99: Goal = Goal::AtMost(4.0);
+const CPU_REPLACED: Goal = Goal::AtMost(1.0);
+const DRAIN: Goal = Goal::AtMost(100.0);
+
+/// The cost of a change in a large cluster to that in a small one.
+const FLAT: Goal = Goal::AtMost(1.3);
+
+/// What a connect may cost more than with kube-proxy, to a direct one.
+const CONNECT_BEYOND: f64 = 0.05;
+
+/// What a proxy did with a cluster.
+struct Report {
+    name: &'static str,
+    shape: Shape,
+    in_all: f64,
+    after_lists: f64,
+    changes: Vec<f64>,
+    cpu: f64,
+    megabytes: f64,
+    drain: f64,
+    /// To a direct connect: to the first Service, and to the last.
+    connects: [f64; 2],
+    /// Of ours alone: what a pool costs that grows or shrinks, and how long a pass took.
+    resize_cpu: Option<f64>,
+    passes: Vec<f64>,
+}
+
+pub(super) fn measure(extent: Extent, folder: &Path, figures: &mut Figures) -> Result<()> {
+    let field = Field::around(Netns::current()?)?;
+    let tools = Tools::of_machine();
+    let mut contenders = vec![Contender::ours(MODE, &tools), Contender::kube_proxy(MODE, &tools)?];
+    match build::newest_kube_proxy() {
+        Ok(program) => contenders.push(Contender::newest_kube_proxy(program)),
+        Err(error) => figures.skip("kube-proxy 1.37 as a peer", &format!("{error:#}")),
+    }
+    let sizes: &[u32] = match extent {
+        Extent::Usual => &[1000, 10_000],
+        Extent::Long => &[100, 1000, 5000, 10_000],
+    };
+    let mut reports = Vec::new();
+    for services in sizes {
+        let shape = Shape::telling(*services, 10);
+        let all = perform(&field, shape, &contenders, folder)?;
+        tell(&all, figures)?;
+        reports.extend(all);
+    }
+    if extent == Extent::Long {
+        charts::draw(&reports)?;
+        for (services, endpoints) in [(30_000, 10), (50_000, 1), (5000, 50)] {
+            let alone = perform(&field, Shape::telling(services, endpoints), &contenders[..1], folder)?;
+            tell(&alone, figures)?;
+            reports.extend(alone);
+        }
+    } else {
+        figures.skip("30,000 x 10, 50,000 x 1, 5,000 x 50, and the charts", "they take longer: --long");
+    }
+    tell_growth(&reports, figures)?;
+    for services in [1000, 10_000] {
+        kernel_share::measure(services, &folder.join(format!("share-{services}")), figures)?;
     }
     figures.skip(
         "the kernel's own time of one change",
         "it is shorter than what watching it takes (docs/modes/nftables.md has it measured otherwise)",
     );
-    figures.remark(
-        "a change is timed from the rename; its file is read 15 ms after that, when it has been quiet so long",
-    );
+    figures
+        .remark("a change is timed from its arrival at a bare watch client; below 0 ms the client was later");
     Ok(())
 }
 
-fn measure_size(size: u32, folder: &Path, figures: &mut Figures) -> Result<()> {
-    let of = format!("{size} x 10");
-    let tools = Tools::of_machine();
-    let (mut loads, mut writes, mut kernel) = (Vec::new(), Vec::new(), Vec::new());
-    let mut last = None;
-    for number in 0..LOADS {
-        let folder = folder.join(number.to_string());
-        let round = Round::start("nftables", &tools, size, &folder.join("alone"))?;
-        loads.push(round.load()?);
-        thread::sleep(Duration::from_millis(300));
-        writes.push(passes::longest(&round.log)?);
-        let watched = Round::start("nftables", &tools, size, &folder.join("watched"))?;
-        kernel.push(watched_load(&watched, &folder)?);
-        watched.proxy.stop()?;
-        if let Some(round) = last.replace(round) {
-            let round: Round = round;
-            round.proxy.stop()?;
+/// Each in its turn, on the same cluster.
+fn perform(field: &Field, shape: Shape, contenders: &[Contender], folder: &Path) -> Result<Vec<Report>> {
+    let folder = folder.join(format!("{}-{}", shape.services, shape.endpoints));
+    let mut stage = Stage::build(field, shape, &folder)?;
+    let reports = contenders.iter().map(|contender| turn(&mut stage, shape, contender)).collect();
+    stage.empty(&Tools::of_machine())?;
+    reports
+}
+
+fn turn(stage: &mut Stage<'_>, shape: Shape, contender: &Contender) -> Result<Report> {
+    stage.empty(contender.tools())?;
+    // Among no rules at all: among many a direct connect passes by them, too.
+    let [direct] = stage.connects([endpoint_of_first()])?;
+    let entered = stage.enter(contender)?;
+    let connects = stage.connects([first(), stage.last()])?.map(|took| took / direct);
+    let before = passes::count(&entered.log)?;
+    let changes =
+        stage.changes(&entered, if contender.is_ours() { OUR_CHANGES } else { peer_changes(shape) })?;
+    let passes = passes::after(&entered.log, before)?;
+    let resize_cpu = contender.is_ours().then(|| stage.resizes(&entered, OUR_CHANGES)).transpose()?;
+    let drain = stage.drain(DRAINED)?;
+    let (_, megabytes) = entered.proxy.memory()?;
+    // A signal ends a kube-proxy.
+    entered.proxy.end()?;
+    Ok(Report {
+        name: contender.name,
+        shape,
+        in_all: entered.in_all,
+        after_lists: entered.after_lists,
+        changes: changes.took,
+        cpu: changes.cpu,
+        megabytes,
+        drain,
+        connects,
+        resize_cpu,
+        passes,
+    })
+}
+
+/// Each costs seconds where there are many Services.
+fn peer_changes(shape: Shape) -> u32 {
+    match shape.services {
+        0..=1000 => 15,
+        1001..=5000 => 8,
+        _ => 5,
+    }
+}
+
+fn tell(reports: &[Report], figures: &mut Figures) -> Result<()> {
+    let Some((ours, peers)) = reports.split_first() else { return Ok(()) };
+    let mut row = |name: &str, unit, value: &dyn Fn(&Report) -> f64, goal: Option<Goal>| -> Result<()> {
+        let shape = ours.shape;
+        let figure = Figure::new(format!("{name}, {shape}"), unit, value(ours));
+        figures.add(goal.map_or(figure.clone(), |goal| figure.clone().goal(goal)))?;
+        for peer in peers {
+            let figure = figure.clone().named(format!("{name}, {shape}, beside {}", peer.name));
+            figures.add(figure.against(Some(value(peer))))?;
+        }
+        Ok(())
+    };
+    let at = |percent| move |report: &Report| percentile(&report.changes, percent);
+    let shape = ours.shape;
+    let is_large = shape.services >= 5000;
+    row("start until the last Service answers", "ms", &|report| report.in_all, None)?;
+    row("of this after the lists", "ms", &|report| report.after_lists, start_goal(shape))?;
+    row("change p50", "ms", &at(50), is_large.then_some(CHANGE_P50))?;
+    row("change p95", "ms", &at(95), None)?;
+    row("change p99", "ms", &at(99), is_large.then_some(CHANGE_P99))?;
+    row("CPU per change, an endpoint replaced", "ms", &|report| report.cpu, Some(CPU_REPLACED))?;
+    row(
+        &format!("{} changes at once", shape.services.min(DRAINED)),
+        "ms",
+        &|report| report.drain,
+        Some(DRAIN),
+    )?;
+    let memory_goal = (shape.services == 30_000).then_some(Goal::AtMost(150.0));
+    row("peak RSS", "MB", &|report| report.megabytes, memory_goal)?;
+    if let Some(cpu) = ours.resize_cpu {
+        let goal = Goal::AtMost(if shape.services > 10_000 { 4.0 } else { 1.5 });
+        figures.add(Figure::new(format!("CPU per change, a pool resized, {shape}"), "ms", cpu).goal(goal))?;
+    }
+    let pass = Figure::new(format!("pass of a change p50, {shape}"), "ms", percentile(&ours.passes, 50));
+    figures.add(pass)?;
+    for (place, which) in ["first", "last"].into_iter().enumerate() {
+        let figure =
+            Figure::new(format!("connect p50, {which}, to direct, {shape}"), "ratio", ours.connects[place]);
+        figures.add(figure.clone())?;
+        for peer in peers {
+            let theirs = peer.connects[place];
+            let figure = figure.clone().named(format!("connect p50, {which}, {shape}, beside {}", peer.name));
+            figures.add(figure.against(Some(theirs)).goal(Goal::AtMost(1.0 + CONNECT_BEYOND / theirs)))?;
         }
     }
-    let load = Figure::new(format!("load, {of}"), "ms", percentile(&loads, 50));
-    let load = if size == 10_000 { load.goal(Goal::AtMost(500.0)) } else { load };
-    figures.add(load)?;
-    let write = Figure::new(format!("write of the load, {of}"), "ms", percentile(&writes, 50));
-    figures.add(write.against(Some(percentile(&kernel, 50))).goal(Goal::AtMost(1.3)))?;
-    let mut round = last.context("there was a round")?;
-    measure_changes(&of, &mut round, figures)?;
-    let (_, most) = round.proxy.memory()?;
-    figures.add(Figure::new(format!("peak RSS, {of}"), "MB", most))?;
-    round.proxy.stop()
+    Ok(())
 }
 
-fn measure_changes(of: &str, round: &mut Round, figures: &mut Figures) -> Result<()> {
-    let before = passes::count(&round.log)?;
-    let cpu = round.proxy.cpu()?;
-    let seen = (0..CHANGES).map(|_| round.change()).collect::<Result<Vec<f64>>>()?;
-    let cpu = round.proxy.cpu()? - cpu;
-    let took = passes::after(&round.log, before)?;
-    for percent in [50, 95] {
-        let name = format!("change p{percent}, {of}");
-        figures.add(Figure::new(name, "ms", percentile(&seen, percent)))?;
-        let name = format!("pass of a change p{percent}, {of}");
-        figures.add(Figure::new(name, "ms", percentile(&took, percent)))?;
-    }
-    let per_change = cpu * 1000.0 / f64::from(CHANGES);
-    figures.add(Figure::new(format!("CPU per change, {of}"), "ms", per_change).goal(Goal::AtMost(1.0)))
+fn start_goal(shape: Shape) -> Option<Goal> {
+    let most = match (shape.services, shape.endpoints) {
+        (10_000, 10) => 500.0,
+        (30_000, 10) => 1200.0,
+        (50_000, 1) | (5000, 50) => 800.0,
+        _ => return None,
+    };
+    Some(Goal::AtMost(most))
 }
 
-/// How many ms the kernel takes for what is sent to it while everything is loaded. Watching a call costs some
-/// microseconds, and there are few calls.
-fn watched_load(round: &Round, folder: &Path) -> Result<f64> {
-    let file = folder.join("calls");
-    let calls = ["-f", "-T", "-e", "trace=sendmsg,sendto", "-p", &round.proxy.pid().to_string()];
-    let mut strace = Command::new("strace");
-    strace.args(calls.map(str::to_owned)).arg("-o").arg(&file);
-    let strace = strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let strace = Watching(strace.context("start strace")?);
-    thread::sleep(Duration::from_millis(500));
-    round.load()?;
-    thread::sleep(Duration::from_millis(300));
-    drop(strace);
-    let text = fs::read_to_string(&file)?;
-    let took = |line: &str| line.strip_suffix('>')?.rsplit_once('<')?.1.parse::<f64>().ok();
-    let seconds: f64 = text.lines().filter_map(took).sum();
-    ensure!(seconds > 0.0, "strace saw nothing");
-    Ok(seconds * 1000.0)
-}
-
-/// A strace that ends with this.
-struct Watching(Child);
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        // It lets go of what it watches when it is told to end; one that has ended needs nothing.
-        if let Some(pid) = rustix::process::Pid::from_raw(self.0.id().cast_signed()) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+/// What a change costs among many, beside what it costs among a thousand.
+fn tell_growth(reports: &[Report], figures: &mut Figures) -> Result<()> {
+    let ours = |services| {
+        let is_it = |report: &&Report| {
+            report.resize_cpu.is_some() && (report.shape.services, report.shape.endpoints) == (services, 10)
+        };
+        reports.iter().find(is_it).map(|report| report.cpu)
+    };
+    for services in [10_000, 30_000] {
+        if let Some(cpu) = ours(services) {
+            let name = format!("CPU per change, an endpoint replaced, {services} x 10 beside 1000 x 10");
+            figures.add(Figure::new(name, "ms", cpu).against(ours(1000)).goal(FLAT))?;
         }
-        let _ = self.0.wait();
     }
+    Ok(())
 }
