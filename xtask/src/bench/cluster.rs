@@ -15,8 +15,10 @@ use crate::field::{ENDPOINT_PORT, NODE};
 /// How many Services share a file.
 const A_FILE: u32 = 100;
 
-/// The endpoints that are there from the start, over and over where these do not suffice.
-const ENDPOINT_RANGE: (Ipv4Addr, u32) = (Ipv4Addr::new(10, 180, 0, 1), 196_000);
+/// The endpoints that are there from the start. Where these do not suffice, Services share all but the first.
+const FIRST_ENDPOINT: Ipv4Addr = Ipv4Addr::new(10, 180, 0, 1);
+const ROOM: u32 = 196_000;
+const UNSHARED: u32 = 60_000;
 
 /// Those that come later.
 const FRESH: Ipv4Addr = Ipv4Addr::new(10, 183, 0, 1);
@@ -62,10 +64,9 @@ impl Shape {
     }
 
     fn endpoints(self, number: u32) -> Vec<Ipv4Addr> {
-        let (start, room) = ENDPOINT_RANGE;
         let count = if number == self.last() { self.of_last } else { self.endpoints };
         let first = number * self.endpoints;
-        (first..first + count).map(|place| Ipv4Addr::from(u32::from(start) + place % room)).collect()
+        (first..first + count).map(endpoint).collect()
     }
 }
 
@@ -201,7 +202,7 @@ pub(super) fn first() -> SocketAddr {
 
 /// Where an endpoint of it is.
 pub(super) fn endpoint_of_first() -> SocketAddr {
-    SocketAddr::from((ENDPOINT_RANGE.0, ENDPOINT_PORT))
+    SocketAddr::from((FIRST_ENDPOINT, ENDPOINT_PORT))
 }
 
 fn stored_service(number: u32) -> (String, Value) {
@@ -210,6 +211,11 @@ fn stored_service(number: u32) -> (String, Value) {
 
 fn cluster_ip(number: u32) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 10)) + number)
+}
+
+fn endpoint(place: u32) -> Ipv4Addr {
+    let place = if place < ROOM { place } else { UNSHARED + (place - ROOM) % (ROOM - UNSHARED) };
+    Ipv4Addr::from(u32::from(FIRST_ENDPOINT) + place)
 }
 
 /// Named so that the last one is the last in any order.

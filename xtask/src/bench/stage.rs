@@ -1,7 +1,7 @@
 //! Where proxies take turns: one node, one API server, one cluster that changes under them.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -76,15 +76,14 @@ impl<'a> Stage<'a> {
 
     /// Leaves nothing on the node, by whatever tools it came there.
     pub(super) fn empty(&self, tools: &Tools) -> Result<()> {
-        output(Command::new("nft").args(["flush", "ruleset"]))?;
+        let nothing = self.folder.join("nothing");
+        fs::write(&nothing, "*nat\nCOMMIT\n*filter\nCOMMIT\n*mangle\nCOMMIT\n")?;
         for family in ["iptables", "ip6tables"] {
             // Without --noflush it removes what it is not told of.
-            let nothing = self.folder.join("nothing");
-            fs::write(&nothing, "*nat\nCOMMIT\n*filter\nCOMMIT\n*mangle\nCOMMIT\n")?;
             let mut restore = tools.command(&format!("{family}-restore"));
-            output(restore.args(["-w", "5"]).stdin(fs::File::open(&nothing)?))?;
+            output(restore.args(["-w", "5"]).stdin(File::open(&nothing)?))?;
         }
-        Ok(())
+        output(Command::new("nft").args(["flush", "ruleset"])).map(drop)
     }
 
     /// A proxy starts on the node. Answers once the last Service does.
@@ -113,7 +112,7 @@ impl<'a> Stage<'a> {
         Ok(Changes { took, cpu })
     }
 
-    /// How many ms of processor time it costs that a pool of ten grows or shrinks by one.
+    /// How many ms of processor time it costs that a pool grows or shrinks by one.
     pub(super) fn resizes(&mut self, entered: &Entered, count: u32) -> Result<f64> {
         let cpu = entered.proxy.cpu()?;
         for _ in 0..count {
@@ -183,7 +182,7 @@ fn answered(at: SocketAddr, since: Instant, is_it: impl Fn(Ipv4Addr) -> bool) ->
         match ask(at, Duration::from_millis(500)) {
             Answer::By(endpoint) if is_it(endpoint) => return Ok(Instant::now()),
             Answer::By(_) | Answer::Nobody(_) => {
-                ensure!(since.elapsed() < PATIENCE, "{at} did not answer as it should")
+                ensure!(since.elapsed() < PATIENCE, "{at} did not answer as it should");
             }
         }
         thread::sleep((since.elapsed() / 50).clamp(Duration::from_micros(50), Duration::from_millis(5)));
