@@ -107,9 +107,9 @@ impl Goal {
 
     fn text(self) -> String {
         match self {
-            Self::AtLeast(least) => format!(">= {least}"),
-            Self::AtMost(most) => format!("<= {most}"),
-            Self::Exactly(wanted) => format!("= {wanted}"),
+            Self::AtLeast(least) => format!(">= {}", rounded(least)),
+            Self::AtMost(most) => format!("<= {}", rounded(most)),
+            Self::Exactly(wanted) => format!("= {}", rounded(wanted)),
         }
     }
 }
