@@ -20,8 +20,11 @@ pub(super) struct Contender {
     pause: Duration,
 }
 
-/// Between changes: ours has come to rest by then.
+const OURS: &str = "ours";
+
+/// Between changes: ours has come to rest by then, and its tools have.
 const OUR_PAUSE: Duration = Duration::from_millis(60);
+const OUR_PAUSE_WITH_TOOLS: Duration = Duration::from_millis(500);
 
 /// By default a kube-proxy waits a second between writes; then it need not wait.
 const KUBE_PROXY_PAUSE: Duration = Duration::from_millis(1500);
@@ -29,7 +32,8 @@ const KUBE_PROXY_PAUSE: Duration = Duration::from_millis(1500);
 impl Contender {
     pub(super) fn ours(mode: &'static str, tools: &Tools) -> Self {
         let (program, arguments) = (dist().join("fairlead"), vec!["proxy"]);
-        Self { name: "ours", program, arguments, mode, tools: tools.clone(), pause: OUR_PAUSE }
+        let pause = if mode == "nftables" { OUR_PAUSE } else { OUR_PAUSE_WITH_TOOLS };
+        Self { name: OURS, program, arguments, mode, tools: tools.clone(), pause }
     }
 
     /// Of the version of the cluster tests.
@@ -52,7 +56,7 @@ impl Contender {
     }
 
     pub(super) fn is_ours(&self) -> bool {
-        self.pause == OUR_PAUSE
+        self.name == OURS
     }
 
     pub(super) fn tools(&self) -> &Tools {

@@ -44,7 +44,8 @@ pub(super) struct Entered {
     pub(super) in_all: f64,
     /// How many of these were after the last byte of the lists.
     pub(super) after_lists: f64,
-    pause: Duration,
+    /// Before each change.
+    pub(super) pause: Duration,
 }
 
 /// What changes came to.
@@ -105,7 +106,7 @@ impl<'a> Stage<'a> {
         let mut took = Vec::new();
         let cpu = entered.proxy.cpu()?;
         for _ in 0..count {
-            took.push(self.change(entered.pause)?);
+            took.push(self.change(entered)?);
         }
         thread::sleep(entered.pause);
         let cpu = (entered.proxy.cpu()? - cpu) * 1000.0 / f64::from(count);
@@ -154,8 +155,8 @@ impl<'a> Stage<'a> {
     }
 
     /// How many ms one of them takes.
-    fn change(&mut self, pause: Duration) -> Result<f64> {
-        thread::sleep(pause);
+    pub(super) fn change(&mut self, entered: &Entered) -> Result<f64> {
+        thread::sleep(entered.pause);
         let fresh = self.cluster.replace_endpoint();
         let slice = self.cluster.last_slice();
         let (client, watch, at) = (&self.client, &mut self.watch, self.cluster.last());
