@@ -67,8 +67,14 @@ impl Knowledge {
         for report in &batch.reports {
             warn!(place = %report.place, "{}", report.message);
         }
+        let listed = self.listed;
         let touched = |touched: Touched, event| touched.and(self.take_event(event));
-        batch.events.into_iter().fold(Touched::nothing(), touched)
+        let touched = batch.events.into_iter().fold(Touched::nothing(), touched);
+        // What belongs to the first lists waits for the rest of them.
+        if listed == Listed::Yes && !touched.is_nothing() {
+            self.news.received = batch.received;
+        }
+        touched
     }
 
     /// Plans by another configuration from now on. Answers what that touched.

@@ -42,6 +42,7 @@ struct Synced {
     programming: HistogramVec,
     last: GaugeVec,
     last_queued: GaugeVec,
+    planning: HistogramVec,
     no_local_endpoints: IntGaugeVec,
     restore_failures: IntCounterVec,
     partial_restore_failures: IntCounterVec,
@@ -175,6 +176,12 @@ impl Synced {
             ),
             last: times("last", "When the kernel was last as planned."),
             last_queued: times("last_queued", "When something was last to be written."),
+            planning: histograms(
+                add,
+                "fairlead_planning_duration_seconds",
+                "From the arrival of a change until it is planned.",
+                planning_buckets(),
+            ),
             no_local_endpoints: int_gauges(
                 add,
                 "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
@@ -250,6 +257,13 @@ impl Tracked {
 /// Upstream's: a millisecond, and then always twice as much.
 fn durations() -> Vec<f64> {
     exponential_buckets(0.001, 2.0, 15).expect("growing buckets")
+}
+
+/// From what one change takes, finely up to the millisecond that it may take, to what thousands at once do.
+fn planning_buckets() -> Vec<f64> {
+    let microseconds = [25, 50, 75, 100, 150, 200, 300, 400, 500, 700, 1000, 1500, 2000, 5000];
+    let later = [10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000];
+    microseconds.into_iter().chain(later).map(|microseconds| f64::from(microseconds) / 1e6).collect()
 }
 
 /// Upstream's: a quarter, a half, each second of the first minute, then coarser up to five minutes.

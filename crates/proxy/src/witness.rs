@@ -36,6 +36,8 @@ pub(crate) struct News {
     pub(crate) endpoint_slices: u64,
     /// When the changes happened, where that is known.
     pub(crate) triggers: Vec<SystemTime>,
+    /// When the first of it arrived here.
+    pub(crate) received: Option<Instant>,
 }
 
 /// Health checks of a family that the kernel is ready for.
@@ -98,7 +100,7 @@ impl FamilyWitness {
     /// A plan is on its way to the writer, and this led to it.
     pub(crate) fn queued(&self, news: News) {
         self.told.health.queued(self.family);
-        self.metrics.queued();
+        self.metrics.queued(news.received);
         let metrics = &self.told.metrics;
         metrics.service_changes.inc_by(news.services);
         metrics.endpoint_changes.inc_by(news.endpoint_slices);

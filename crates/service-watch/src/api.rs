@@ -148,7 +148,7 @@ async fn wait_for_node(outlet: Outlet) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
         let opened = outlet.gate.borrow_mut().second_passed(NODE_PATIENCE);
-        if opened && outlet.send(Batch { events: vec![Event::Listed], reports: Vec::new() }).is_err() {
+        if opened && outlet.send(Batch { events: vec![Event::Listed], ..Batch::default() }).is_err() {
             return;
         }
     }

@@ -21,7 +21,7 @@ mod wire;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use ipnet::IpNet;
 use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
@@ -86,6 +86,8 @@ pub struct Batch {
     pub events: Vec<Event>,
     /// The problems that are new.
     pub reports: Vec<Report>,
+    /// When the first of it arrived here, where that was seen.
+    pub received: Option<Instant>,
 }
 
 impl Batch {

@@ -9,7 +9,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 use thiserror::Error;
@@ -112,7 +112,8 @@ impl Manifests {
     fn send_changes(&mut self, watcher: &mut Watcher, out: &mpsc::Sender<Batch>) {
         let mut noticed = Noticed::anything();
         loop {
-            let batch = self.look(watcher, noticed);
+            let received = Some(Instant::now());
+            let batch = Batch { received, ..self.look(watcher, noticed) };
             if !batch.is_empty() && out.send(batch).is_err() {
                 return;
             }

@@ -121,7 +121,7 @@ impl Store {
             }
         }
         events.extend(self.changed_ranges(&touched));
-        Batch { events, reports }
+        Batch { events, reports, received: None }
     }
 
     /// A file as it is after the news; none if it is no more.

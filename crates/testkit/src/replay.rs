@@ -91,7 +91,7 @@ impl Replay {
     }
 
     fn step(&mut self, step: &Step) -> Result<Replayed, ReplayError> {
-        let Batch { events, reports } = self.directory.apply(step)?;
+        let Batch { events, reports, .. } = self.directory.apply(step)?;
         let reports = reports.iter().map(|report| self.directory.named(&report.to_string())).collect();
         let mut touched = Touched::nothing();
         let mut slices = Vec::new();

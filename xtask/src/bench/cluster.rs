@@ -81,6 +81,10 @@ impl Cluster {
         Self { shape, moved: BTreeMap::new(), changes: 0 }
     }
 
+    pub(super) fn size(&self) -> u32 {
+        self.shape.services
+    }
+
     /// Where the last Service is asked.
     pub(super) fn last(&self) -> SocketAddr {
         SocketAddr::from((cluster_ip(self.shape.last()), 80))
@@ -121,6 +125,12 @@ impl Cluster {
     pub(super) fn replace_endpoint(&mut self) -> Ipv4Addr {
         let last = self.shape.last();
         self.replace(last).1
+    }
+
+    /// The slice of the last Service with one endpoint replaced, by its key as in `objects`.
+    pub(super) fn changed_object(&mut self) -> (String, Value) {
+        self.replace_endpoint();
+        self.stored_slice(self.shape.last())
     }
 
     /// A node is drained: so many Services, and then the last, have one of their endpoints elsewhere. Answers the slices

@@ -9,7 +9,7 @@ fn what_comes_before_the_first_lists_are_whole_is_kept_but_not_yet_served() {
     let settings = KubeProxyConfiguration::default().checked(&OwnSettings::default(), || ProxyMode::Iptables);
     let settings = settings.expect("the defaults are sound").settings;
     let mut knowledge = Knowledge::new(settings, "node-1".into(), Ipv4Addr::UNSPECIFIED.into());
-    let batch = |events| Batch { events, reports: Vec::new() };
+    let batch = |events| Batch { events, ..Batch::default() };
     let early =
         knowledge.take(batch(vec![Event::ServiceRanges(vec!["10.96.0.0/12".parse().expect("a range")])]));
     assert_eq!((knowledge.listed(), early), (Listed::NotYet, Touched::everything()));

@@ -1,6 +1,6 @@
 //! What is counted for one IP family.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec};
 use service_plan::Family;
@@ -19,6 +19,7 @@ pub(crate) struct FamilyMetrics {
     programming: Histogram,
     last: Gauge,
     last_queued: Gauge,
+    planning: Histogram,
     pub(crate) no_local_endpoints_internal: IntGauge,
     pub(crate) no_local_endpoints_external: IntGauge,
     failures: Option<IntCounter>,
@@ -56,6 +57,7 @@ impl FamilyMetrics {
             programming: synced.programming.with_label_values(of),
             last: synced.last.with_label_values(of),
             last_queued: synced.last_queued.with_label_values(of),
+            planning: synced.planning.with_label_values(of),
             no_local_endpoints_internal: no_local("internal"),
             no_local_endpoints_external: no_local("external"),
             failures: failures.map(|failures| failures.with_label_values(of)),
@@ -75,8 +77,11 @@ impl FamilyMetrics {
         }
     }
 
-    /// Something is to be written.
-    pub(crate) fn queued(&self) {
+    /// Something is to be written, of which the first news arrived then.
+    pub(crate) fn queued(&self, received: Option<Instant>) {
+        if let Some(received) = received {
+            self.planning.observe(received.elapsed().as_secs_f64());
+        }
         self.last_queued.set(seconds(SystemTime::now()));
     }
 

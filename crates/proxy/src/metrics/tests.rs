@@ -1,7 +1,7 @@
 //! Names, types, labels and buckets, as Prometheus reads them.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use service_plan::Family;
 
@@ -19,6 +19,7 @@ fn everything() -> String {
             let family = metrics.family(mode, family);
             family.passed(&pass(Extent::Full), Duration::from_millis(3));
             family.passed(&pass(Extent::Partial), Duration::from_millis(3));
+            family.queued(Some(Instant::now()));
             family.programmed(SystemTime::now());
         }
     }

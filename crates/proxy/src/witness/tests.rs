@@ -67,7 +67,12 @@ impl Stage {
     }
 
     fn plan_touched(&mut self, touched: &Touched) {
-        self.witness.queued(News { services: 1, endpoint_slices: 2, triggers: vec![SystemTime::now()] });
+        self.witness.queued(News {
+            services: 1,
+            endpoint_slices: 2,
+            triggers: vec![SystemTime::now()],
+            received: None,
+        });
         let (plan, _) = plan(&self.facts, touched, Family::V4);
         self.watched.want(&plan);
     }

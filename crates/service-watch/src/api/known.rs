@@ -72,7 +72,7 @@ impl Known {
 
     /// An object is no more.
     pub(super) fn gone(&mut self, key: &Key) -> Batch {
-        Batch { events: self.end(key).into_iter().collect(), reports: Vec::new() }
+        Batch { events: self.end(key).into_iter().collect(), ..Batch::default() }
     }
 
     /// A Node that is gone stays what it was: the last word on this node's addresses and ranges.

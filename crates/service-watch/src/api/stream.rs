@@ -207,6 +207,7 @@ impl Follower {
                 Position::At(_) | Position::Doubted(_) => reading.await,
             };
             read.map_err(|error| Failure::Unreachable(told(&error)))?;
+            batch.received.get_or_insert_with(Instant::now);
             if line.last() != Some(&b'\n') {
                 // The server ends a watch in its time; a list that ends before it is whole was broken off.
                 return if self.position == Position::Nowhere { Err(silence()) } else { Ok(Stream::Ended) };
@@ -405,7 +406,7 @@ impl Follower {
 
     fn report(&self, message: String) -> Result<(), Unheard> {
         let report = Report { place: self.connection.server().to_owned(), message };
-        self.outlet.send(Batch { events: Vec::new(), reports: vec![report] })
+        self.outlet.send(Batch { reports: vec![report], ..Batch::default() })
     }
 
     /// Goes on without a kind that cannot be had.

@@ -160,7 +160,7 @@ fn a_directory_that_cannot_be_read_is_refused_at_the_start() {
 fn an_empty_directory_is_listed() {
     let root = tempfile::tempdir().unwrap();
     let batch = Manifests::open(root.path(), "node-1").unwrap().read();
-    assert_eq!(batch, Batch { events: vec![Event::Listed], reports: vec![] });
+    assert_eq!(batch, Batch { events: vec![Event::Listed], ..Batch::default() });
 }
 
 #[test]
@@ -482,7 +482,7 @@ fn pipes_are_passed_over() {
     let path = root.path().join("a.yaml");
     rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
     let batch = Manifests::open(root.path(), "node-1").unwrap().read();
-    assert_eq!(batch, Batch { events: vec![Event::Listed], reports: vec![] });
+    assert_eq!(batch, Batch { events: vec![Event::Listed], ..Batch::default() });
 }
 
 #[test]
