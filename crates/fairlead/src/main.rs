@@ -70,7 +70,7 @@ fn lines(error: &anyhow::Error) -> Vec<String> {
     }
 }
 
-/// An error and its causes in one line; some errors tell their cause themselves.
+/// An error and its causes in one line; some errors tell their cause themselves, and some draw a picture below it.
 fn told(error: &anyhow::Error) -> String {
     let add = |mut line: String, cause: String| {
         if !line.ends_with(&cause) {
@@ -79,7 +79,8 @@ fn told(error: &anyhow::Error) -> String {
         }
         line
     };
-    error.chain().map(ToString::to_string).fold(String::new(), add)
+    let first_lines = error.chain().map(|cause| cause.to_string().lines().take(1).collect::<String>());
+    first_lines.fold(String::new(), add)
 }
 
 fn command() -> Command {

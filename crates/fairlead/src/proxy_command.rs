@@ -129,6 +129,12 @@ impl ProxyCommand {
             let gates = configuration.unknown_gates.join(" ");
             warn!(gates, "no Kubernetes known to us has these feature gates");
         }
+        // What flags said is told flag by flag.
+        if !self.config.is_empty() {
+            for field in configuration.written.without_effect() {
+                debug!(field, "this field is accepted, and does nothing");
+            }
+        }
         if !self.write_config_to.is_empty() {
             return self.write_config(&configuration);
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kernel_io::link::AddressNews;
 use service_plan::{Family, Plan, Touched};
-use service_watch::Batch;
+use service_watch::{Batch, Exchanges};
 use thiserror::Error;
 use tracing::{info, warn};
 
@@ -16,6 +16,7 @@ use crate::config::Configuration;
 use crate::initialize;
 use crate::ipvs::{self, IpvsSettings};
 use crate::knowledge::{Knowledge, Listed};
+use crate::metrics::Metrics;
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
 use crate::presence::Presence;
 use crate::relaying::{self, Relaying};
@@ -24,7 +25,7 @@ use crate::serving::StartError;
 use crate::source::{Origin, Source};
 use crate::tracking;
 use crate::witness::FamilyWitness;
-use crate::writer::{self, Cause};
+use crate::writer::{self, Cause, Pace};
 
 /// What the proxy is to work from.
 #[derive(Clone, Debug)]
@@ -58,6 +59,9 @@ pub enum ProxyError {
     /// What the mode is written with cannot be used.
     #[error(transparent)]
     Mode(#[from] ModeError),
+    /// Which pods are local could not be told of any of them.
+    #[error("this node has {0} alone, and clusterCIDR has no range of it")]
+    WrongFamily(Family),
     /// Once is not enough.
     #[error("the userspace mode cannot be written once: its listeners would end with this process")]
     OnceUserspace,
@@ -112,14 +116,18 @@ pub fn clean_up(configuration: &Configuration) -> Result<(), ProxyError> {
 
 /// Keeps the kernel at the plan until told to stop, by the configuration as it changes. The rules stay.
 pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>) -> Result<(), ProxyError> {
-    let (mut knowledge, mut source) = open_source(input)?;
+    let metrics = Arc::new(Metrics::new());
+    let counted = Arc::clone(&metrics);
+    let exchanges = Exchanges::told_to(move |host, exchange| counted.exchanged(host, &exchange));
+    let (mut knowledge, mut source) = open_source(input, exchanges)?;
     let assumed = source.eligibility();
     knowledge.take(source.first());
-    let Opened { families, relay } = open(&input.configuration, &knowledge)?;
+    let opened = open(&input.configuration, &knowledge)?;
+    let served = opened.served();
+    let Opened { families, relay } = opened;
     let Configuration { mode, ipvs, .. } = &input.configuration;
     let mut remarks = Remarks::new(*mode, ipvs).map_err(ModeError::from)?;
     initialize::take_place(input.configuration.oom_score_adj);
-    let served: Vec<Family> = families.iter().map(|(family, _)| *family).collect();
     initialize::advise(&input.configuration, &served);
     let (sender, messages) = mpsc::channel();
     follow_addresses(sender.clone())?;
@@ -127,7 +135,9 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
     pass_on(stop, sender.clone(), |()| Message::Stop)?;
     pass_on(changes, sender, |configuration| Message::Configuration(Box::new(configuration)))?;
     let mut configuration = input.configuration.clone();
-    let presence = Presence::begin(&input.configuration, &input.flags, assumed, &sending.notices())?;
+    let notices = sending.notices();
+    let mut presence = Presence::begin(&configuration, &input.flags, assumed, metrics, &notices)?;
+    let pace = Pace::of(configuration.sync.pace);
     if let Some(relay) = &relay {
         presence.witness.metrics.add(relaying::troubles(relay.counts()));
     }
@@ -136,7 +146,7 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
         for (family, reconciler) in families {
             let witness = presence.witness.of(input.configuration.mode, family);
             let watched = witness.watch(reconciler);
-            let plans = start_writer(scope, &input.configuration, family, watched)?;
+            let plans = start_writer(scope, &input.configuration, family, watched, &pace)?;
             writers.push(Writer { family, plans, witness });
         }
         presence.node(&knowledge);
@@ -148,7 +158,12 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
             let touched = match message {
                 Message::Batch(batch) => knowledge.take(batch),
                 Message::Addresses => knowledge.look_at_addresses(),
-                Message::Configuration(other) => take_over(&mut configuration, *other, &mut knowledge)?,
+                Message::Configuration(other) => {
+                    let touched = take_over(&mut configuration, *other, &mut knowledge)?;
+                    pace.set(configuration.sync.pace);
+                    presence.is_configured(&configuration)?;
+                    touched
+                }
                 Message::Stop => break,
             };
             presence.node(&knowledge);
@@ -197,20 +212,26 @@ fn take_over(
     if configuration.oom_score_adj != other.oom_score_adj {
         initialize::take_place(other.oom_score_adj);
     }
+    if configuration.conntrack != other.conntrack {
+        tracking::set(&other.conntrack).tell();
+    }
+    if configuration.mode == ProxyMode::Ipvs && configuration.ipvs != other.ipvs {
+        ipvs::prepare(&other.ipvs).map_err(ModeError::from)?;
+    }
     *configuration = other;
     Ok(knowledge.configure(configuration.settings.clone(), configuration.bind_address))
 }
 
 /// Reads the first full lists, without which nothing may be written.
 fn read_whole(input: &Input) -> Result<Knowledge, ProxyError> {
-    let (mut knowledge, source) = open_source(input)?;
+    let (mut knowledge, source) = open_source(input, Exchanges::uncounted())?;
     source.read_whole(&mut knowledge)?;
     Ok(knowledge)
 }
 
-fn open_source(input: &Input) -> Result<(Knowledge, Source), ProxyError> {
+fn open_source(input: &Input, exchanges: Exchanges) -> Result<(Knowledge, Source), ProxyError> {
     let Configuration { settings, node_name, bind_address, .. } = &input.configuration;
-    let source = Source::open(&input.origin, node_name, settings)?;
+    let source = Source::open(&input.origin, node_name, settings, exchanges)?;
     Ok((Knowledge::new(settings.clone(), Arc::clone(node_name), *bind_address), source))
 }
 
@@ -237,6 +258,7 @@ pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Resu
     // A mode may ask what it was told.
     let refused = tracking::set(conntrack);
     let opened = modes::open(*mode, localhost, &relaying, ipvs)?;
+    initialize::check_families(configuration, &opened.served())?;
     refused.tell();
     modes::prepare(*mode, localhost);
     Ok(opened)
@@ -258,12 +280,13 @@ fn start_writer<'scope>(
     configuration: &'scope Configuration,
     family: Family,
     mut reconciler: Box<dyn Reconcile>,
+    pace: &'scope Pace,
 ) -> Result<Sender<Plan>, io::Error> {
     let (sender, plans) = mpsc::channel();
-    let Configuration { mode, ipvs, sync, .. } = configuration;
+    let Configuration { mode, ipvs, .. } = configuration;
     let work = move || {
         let settled = || remove_others(*mode, family, ipvs.clone());
-        writer::write_plans(family, &mut *reconciler, &plans, sync.pace, settled);
+        writer::write_plans(family, &mut *reconciler, &plans, pace, settled);
     };
     thread::Builder::new().name(format!("writer {family}")).spawn_scoped(scope, work)?;
     Ok(sender)

@@ -11,12 +11,13 @@ use service_watch::Eligibility;
 /// The health of all families. Everybody may ask, and those who know tell.
 #[derive(Debug)]
 pub(crate) struct ProxyHealth {
-    patience: Duration,
     state: Mutex<State>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    /// Whatever is told must be written within this time.
+    patience: Duration,
     updated: BTreeMap<Family, SystemTime>,
     /// Since when something waits to be written.
     waiting: BTreeMap<Family, Instant>,
@@ -62,7 +63,12 @@ struct FamilyReport {
 impl ProxyHealth {
     /// Whatever is told must be written within this time. Of the node nothing is known, unless it is given.
     pub(crate) fn new(patience: Duration, node: Option<Eligibility>) -> Self {
-        Self { patience, state: Mutex::new(State { node, ..State::default() }) }
+        Self { state: Mutex::new(State { patience, node, ..State::default() }) }
+    }
+
+    /// From now on within this time.
+    pub(crate) fn be_patient(&self, patience: Duration) {
+        self.state().patience = patience;
     }
 
     /// Something is to be written.
@@ -84,13 +90,13 @@ impl ProxyHealth {
 
     /// Whether everything is written in time.
     pub(crate) fn proxy(&self) -> Verdict {
-        self.state().proxy(self.patience)
+        self.state().proxy()
     }
 
     /// The answer to a question, and its details.
     pub(crate) fn report(&self, question: Question) -> (Verdict, Report) {
         let (state, now) = (self.state(), SystemTime::now());
-        let proxy = state.proxy(self.patience);
+        let proxy = state.proxy();
         let is_eligible = state.node == Some(Eligibility::Eligible);
         let verdict = match question {
             Question::Node if !is_eligible => Verdict::Unwell,
@@ -104,7 +110,7 @@ impl ProxyHealth {
             current_time: timestamp(Some(now)),
             node_eligible: (question == Question::Node).then_some(is_eligible),
             healthy: proxy == Verdict::Well,
-            status: state.families(self.patience),
+            status: state.families(),
         };
         (verdict, report)
     }
@@ -116,21 +122,21 @@ impl ProxyHealth {
 
 impl State {
     /// Families count from their first update on.
-    fn proxy(&self, patience: Duration) -> Verdict {
-        let all_well = self.updated.keys().all(|family| self.family(*family, patience) == Verdict::Well);
+    fn proxy(&self) -> Verdict {
+        let all_well = self.updated.keys().all(|family| self.family(*family) == Verdict::Well);
         if all_well { Verdict::Well } else { Verdict::Unwell }
     }
 
-    fn family(&self, family: Family, patience: Duration) -> Verdict {
+    fn family(&self, family: Family) -> Verdict {
         match self.waiting.get(&family) {
-            Some(since) if since.elapsed() >= patience => Verdict::Unwell,
+            Some(since) if since.elapsed() >= self.patience => Verdict::Unwell,
             Some(_) | None => Verdict::Well,
         }
     }
 
-    fn families(&self, patience: Duration) -> BTreeMap<String, FamilyReport> {
+    fn families(&self) -> BTreeMap<String, FamilyReport> {
         let report = |(family, updated): (&Family, &SystemTime)| {
-            let healthy = self.family(*family, patience) == Verdict::Well;
+            let healthy = self.family(*family) == Verdict::Well;
             (family.to_string(), FamilyReport { last_updated: timestamp(Some(*updated)), healthy })
         };
         self.updated.iter().map(report).collect()

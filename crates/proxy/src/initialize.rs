@@ -32,6 +32,16 @@ pub(crate) fn take_place(oom_score_adj: i32) {
     }
 }
 
+/// Where a node has one family alone, ranges of pods of the other alone are a mistake that upstream does not start with.
+pub(crate) fn check_families(configuration: &Configuration, served: &[Family]) -> Result<(), ProxyError> {
+    match (&configuration.settings.local_pods, served) {
+        (LocalPodsSetting::Ranges(ranges), [only]) if families_without(ranges, served).next().is_some() => {
+            Err(ProxyError::WrongFamily(*only))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Tells what an operator may not have meant, once the families that are served are known.
 pub(crate) fn advise(configuration: &Configuration, families: &[Family]) {
     let Configuration { settings, mode, .. } = configuration;

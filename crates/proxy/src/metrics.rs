@@ -10,12 +10,15 @@ use prometheus::{
     IntGaugeVec, Opts, Registry, TextEncoder, exponential_buckets,
 };
 use service_plan::Family;
+use service_watch::Exchange;
 
 use crate::modes::ProxyMode;
 use process::Process;
+use rest_client::RestClient;
 
 mod family;
 mod process;
+mod rest_client;
 
 pub(crate) use family::FamilyMetrics;
 
@@ -32,6 +35,7 @@ pub(crate) struct Metrics {
     synced: Synced,
     written: Written,
     tracked: Tracked,
+    rest_client: RestClient,
 }
 
 /// What is told of passes, by family.
@@ -106,6 +110,7 @@ impl Metrics {
             synced: Synced::new(add),
             written: Written::new(add),
             tracked: Tracked::new(add),
+            rest_client: RestClient::new(add),
             registry,
         }
     }
@@ -122,6 +127,11 @@ impl Metrics {
             crate::health::Question::Proxy => &self.livez,
         };
         counters.with_label_values(&[code.to_string()]).inc();
+    }
+
+    /// Something happened between us and the API server at this host.
+    pub(crate) fn exchanged(&self, host: &str, exchange: &Exchange) {
+        self.rest_client.count(host, exchange);
     }
 
     /// Has somebody else's metrics shown beside these.

@@ -109,6 +109,12 @@ pub(crate) struct Opened {
     pub(crate) relay: Option<Relay>,
 }
 
+impl Opened {
+    pub(crate) fn served(&self) -> Vec<Family> {
+        self.families.iter().map(|(family, _)| *family).collect()
+    }
+}
+
 /// Opens what a mode is written with. IPv4 must be among the families; a node without IPv6 is an ordinary one.
 pub(crate) fn open(
     mode: ProxyMode,

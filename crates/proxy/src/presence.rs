@@ -1,6 +1,6 @@
 //! The proxy as others see it while it runs: what it answers, and what it tells the cluster.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
@@ -18,7 +18,8 @@ use crate::witness::Witness;
 /// It lasts until this is dropped.
 pub(crate) struct Presence {
     pub(crate) witness: Witness,
-    _servers: Servers,
+    about: Arc<About>,
+    servers: Servers,
 }
 
 /// How long the process stays when it cannot serve, so that the cluster learns why.
@@ -29,6 +30,7 @@ impl Presence {
         configuration: &Configuration,
         flags: &[(String, String)],
         assumed: Option<Eligibility>,
+        metrics: Arc<Metrics>,
         notices: &Notices,
     ) -> Result<Self, StartError> {
         let Configuration { mode, node_name, .. } = configuration;
@@ -41,11 +43,11 @@ impl Presence {
         };
         let (checks, wanted_checks) = unbounded_channel();
         let told = Told {
-            health: Arc::new(ProxyHealth::new(configuration.sync.period * 2, assumed)),
-            metrics: Arc::new(Metrics::new()),
+            health: Arc::new(ProxyHealth::new(patience(configuration), assumed)),
+            metrics,
             about: Arc::new(About {
                 mode: mode.name(),
-                configz: json!({"kubeproxy.config.k8s.io": configuration.written.shown()}).to_string(),
+                configz: Mutex::new(configz(configuration)),
                 flags: flags.to_vec(),
                 started: SystemTime::now(),
                 profiling: configuration.profiling,
@@ -64,7 +66,14 @@ impl Presence {
             notices.send(node(Importance::Warning, "IPVSDeprecation", note.to_owned()));
         }
         let witness = Witness { metrics: told.metrics, health: told.health, checks };
-        Ok(Self { witness, _servers: servers })
+        Ok(Self { witness, about: told.about, servers })
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn is_configured(&mut self, configuration: &Configuration) -> Result<(), StartError> {
+        self.witness.health.be_patient(patience(configuration));
+        self.about.is_configured(configz(configuration));
+        Ok(self.servers.serve_at(&Addresses::of(configuration))?)
     }
 
     /// What is known of our node may be news to those who ask.
@@ -73,6 +82,15 @@ impl Presence {
             self.witness.health.node(eligibility);
         }
     }
+}
+
+/// Within this time whatever is pending must be written.
+fn patience(configuration: &Configuration) -> Duration {
+    configuration.sync.period * 2
+}
+
+fn configz(configuration: &Configuration) -> String {
+    json!({"kubeproxy.config.k8s.io": configuration.written.shown()}).to_string()
 }
 
 fn reason(error: &ServeError) -> &'static str {

@@ -2,6 +2,7 @@
 //!
 //! One thread serves all of it; what it answers from is told by the others.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,8 +13,9 @@ use service_watch::Notices;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime;
-use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+use tokio::task;
 use tracing::{info, warn};
 
 use crate::config::{BindFailure, Configuration};
@@ -53,7 +55,7 @@ pub struct ServeError {
 }
 
 /// What is served at an address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum What {
     /// /healthz and /livez
     Healthz,
@@ -71,16 +73,25 @@ pub(crate) struct Told {
 
 /// The thread that serves, until this is dropped.
 pub(crate) struct Servers {
+    told: Told,
+    served: BTreeMap<What, SocketAddr>,
+    moves: UnboundedSender<Move>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// From now on something is served there, and nowhere else; perhaps nowhere at all.
+struct Move {
+    what: What,
+    to: Option<Site>,
+    /// Whether the place is free.
+    answer: oneshot::Sender<io::Result<()>>,
+}
+
 /// A place to answer at, and what is answered there.
 struct Site {
-    what: What,
     at: SocketAddr,
     pages: Pages,
-    listener: Option<std::net::TcpListener>,
 }
 
 /// How long a place that is taken is left alone.
@@ -101,35 +112,70 @@ impl Servers {
         checks: UnboundedReceiver<Checks>,
         notices: Notices,
     ) -> Result<Self, StartError> {
-        let mut sites = Vec::new();
-        for (what, at, pages) in [
-            (What::Healthz, addresses.healthz, pages::health(told)),
-            (What::Metrics, Some(addresses.metrics), pages::metrics(told)),
-        ] {
-            let Some(at) = at else { continue };
-            let listener = match (socket::bind(at), addresses.bind_failure) {
-                (Ok(listener), _) => Some(listener),
-                (Err(source), BindFailure::Exit) => return Err(ServeError { what, at, source }.into()),
-                (Err(error), BindFailure::Retry) => {
-                    warn!(%what, %at, %error, "cannot be served there yet; it is tried again");
-                    None
-                }
-            };
-            sites.push(Site { what, at, pages, listener });
-        }
         let health = Arc::clone(&told.health);
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
+        let (moves, wanted) = unbounded_channel();
         let work = move || {
             runtime.block_on(async move {
-                let _sites: Vec<_> = sites.into_iter().map(|site| tokio::spawn(site.serve())).collect();
                 tokio::spawn(checks::serve(checks, health, notices));
-                // An error says that nobody is there to stop it, which is the same.
-                let _ = stopped.await;
+                tokio::select! {
+                    // An error says that nobody is there to stop it, which is the same.
+                    _ = stopped => {}
+                    () = serve_where_wanted(wanted) => {}
+                }
             });
         };
-        let thread = thread::Builder::new().name("http".to_owned()).spawn(work)?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let thread = Some(thread::Builder::new().name("http".to_owned()).spawn(work)?);
+        let (told, served) = (told.clone(), BTreeMap::new());
+        let mut servers = Self { told, served, moves, stop: Some(stop), thread };
+        servers.serve_at(addresses)?;
+        Ok(servers)
+    }
+
+    /// Serves at other addresses from now on, as far as they are others.
+    pub(crate) fn serve_at(&mut self, addresses: &Addresses) -> Result<(), ServeError> {
+        for (what, at, pages) in [
+            (What::Healthz, addresses.healthz, pages::health(&self.told)),
+            (What::Metrics, Some(addresses.metrics), pages::metrics(&self.told)),
+        ] {
+            let before = self.served.remove(&what);
+            self.served.extend(at.map(|at| (what, at)));
+            if at == before {
+                continue;
+            }
+            let (answer, answered) = oneshot::channel();
+            let to = at.map(|at| Site { at, pages });
+            self.moves.send(Move { what, to, answer }).expect("the thread ends with this");
+            let free = answered.blocking_recv().expect("the thread answers");
+            let (Some(at), Err(source)) = (at, free) else { continue };
+            match addresses.bind_failure {
+                BindFailure::Exit => return Err(ServeError { what, at, source }),
+                BindFailure::Retry => {
+                    warn!(%what, %at, error = %source, "cannot be served there yet; it is tried again");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Serves each thing where it was last wanted. What ends takes its conversations with it.
+async fn serve_where_wanted(mut wanted: UnboundedReceiver<Move>) {
+    let mut serving: BTreeMap<What, task::JoinHandle<()>> = BTreeMap::new();
+    while let Some(Move { what, to, answer }) = wanted.recv().await {
+        if let Some(before) = serving.remove(&what) {
+            before.abort();
+            // Its address is free once it has ended.
+            let _ = before.await;
+        }
+        let mut free = Ok(());
+        if let Some(site) = to {
+            let listener = socket::bind(site.at).map_err(|error| free = Err(error)).ok();
+            serving.insert(what, tokio::spawn(site.serve(what, listener)));
+        }
+        // Whoever asked waits for it.
+        let _ = answer.send(free);
     }
 }
 
@@ -155,9 +201,8 @@ impl Drop for Servers {
 }
 
 impl Site {
-    async fn serve(self) {
-        let Self { what, at, pages, listener } = self;
-        let mut listener = listener;
+    async fn serve(self, what: What, mut listener: Option<std::net::TcpListener>) {
+        let Self { at, pages } = self;
         loop {
             match listener.map_or_else(|| socket::bind(at), Ok).and_then(TcpListener::from_std) {
                 Ok(listener) => {

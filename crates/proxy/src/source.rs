@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Sender};
 
 use service_plan::{LocalPodsSetting, Settings};
 use service_watch::{
-    Access, Api, Batch, Eligibility, Following, Manifests, NodeNeeds, Notices, Patience, Watching,
+    Access, Api, Batch, Eligibility, Exchanges, Following, Manifests, NodeNeeds, Notices, Patience, Watching,
 };
 
 use crate::conductor::ProxyError;
@@ -48,6 +48,7 @@ impl Source {
         origin: &Origin,
         node_name: &Arc<str>,
         settings: &Settings,
+        exchanges: Exchanges,
     ) -> Result<Self, ProxyError> {
         match origin {
             Origin::Manifests(directory) => {
@@ -60,7 +61,8 @@ impl Source {
                     | LocalPodsSetting::Interface(_)
                     | LocalPodsSetting::InterfacePrefix(_) => NodeNeeds::Addresses,
                 };
-                Ok(Self::Api(Box::new(Api::open(access.clone(), Arc::clone(node_name), needs)?)))
+                let api = Api::open(access.clone(), Arc::clone(node_name), needs, exchanges)?;
+                Ok(Self::Api(Box::new(api)))
             }
         }
     }

@@ -10,6 +10,10 @@ use tracing::{debug, error, info, warn};
 use crate::modes::Reconcile;
 use crate::reconciler::{Pass, Sighting};
 
+mod pace;
+
+pub(crate) use pace::Pace;
+
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
 
@@ -43,7 +47,7 @@ pub(crate) fn write_plans(
     family: Family,
     reconciler: &mut dyn Reconcile,
     plans: &Receiver<Plan>,
-    pace: Duration,
+    pace: &Pace,
     settled: impl FnOnce(),
 ) {
     // Without a plan nothing is wanted, and a pass would remove all there is.
@@ -77,7 +81,7 @@ pub(crate) fn write_plans(
             if let Some(settled) = settled.take_if(|_| pass.is_complete()) {
                 settled();
             }
-            thread::sleep(pace);
+            thread::sleep(pace.get());
         }
         let until = retry.map_or(look_at, |retry| retry.at.min(look_at));
         cause = match plans.recv_timeout(until.saturating_duration_since(Instant::now())) {

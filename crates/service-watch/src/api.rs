@@ -9,10 +9,12 @@
 //! away, what was known stays known.
 
 mod connect;
+mod exchanges;
 mod gate;
 mod known;
 mod notices;
 mod stream;
+mod transport;
 mod watched;
 
 use std::cell::RefCell;
@@ -28,6 +30,7 @@ use tokio::sync::oneshot;
 use tokio::task::LocalSet;
 
 pub use connect::ConnectError;
+pub use exchanges::{Exchange, Exchanges};
 pub use notices::{Importance, Notice, Notices, Subject};
 
 use crate::{Batch, Event};
@@ -96,9 +99,14 @@ pub enum ApiError {
 const NODE_PATIENCE: Duration = Duration::from_secs(30);
 
 impl Api {
-    /// Reads what tells where the server is. It is not asked yet.
-    pub fn open(access: Access, node_name: Arc<str>, needs: NodeNeeds) -> Result<Self, ApiError> {
-        Ok(Self { connection: Connection::open(access)?, node_name, needs })
+    /// Reads what tells where the server is. It is not asked yet; once it is, that is counted.
+    pub fn open(
+        access: Access,
+        node_name: Arc<str>,
+        needs: NodeNeeds,
+        exchanges: Exchanges,
+    ) -> Result<Self, ApiError> {
+        Ok(Self { connection: Connection::open(access, exchanges)?, node_name, needs })
     }
 
     /// The server's address.

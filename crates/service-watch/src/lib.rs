@@ -27,7 +27,8 @@ use ipnet::IpNet;
 use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
 
 pub use api::{
-    Access, Api, ApiError, ConnectError, Following, Importance, NodeNeeds, Notice, Notices, Patience, Subject,
+    Access, Api, ApiError, ConnectError, Exchange, Exchanges, Following, Importance, NodeNeeds, Notice,
+    Notices, Patience, Subject,
 };
 pub use manifests::{Manifests, OpenError, WatchError, Watching};
 

@@ -74,6 +74,18 @@ fn every_wrong_field_of_an_object_is_told() {
 }
 
 #[test]
+fn ranges_of_the_other_family_alone_are_refused_where_a_node_has_but_one() {
+    let stage = Stage::with_example();
+    let disable = || kernel_io::sysctl::write("net.ipv6.conf.all.disable_ipv6", "1");
+    stage.netns.run(disable).expect("entered").expect("written");
+    let line = stage.proxy(&["--once", "--cluster-cidr", "fd00:244::/48"]).one_line(1);
+    assert_eq!(line, "error: this node has IPv4 alone, and clusterCIDR has no range of it");
+    assert!(!stage.rules().contains("10.96.0.10"));
+    stage.proxy(&["--once", "--cluster-cidr", "10.244.0.0/16,fd00:244::/48"]).success();
+    assert!(stage.rules().contains("10.96.0.10"));
+}
+
+#[test]
 fn of_two_services_with_one_cluster_ip_the_oldest_wins() {
     let made = |name: &str, year: u32, more: &str| {
         let created = format!("{{name: {name}, creationTimestamp: \"{year}-01-01T00:00:00Z\",");

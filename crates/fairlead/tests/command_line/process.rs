@@ -1,27 +1,17 @@
 //! The process as such: its configuration file, its forms of the command line, and what it may do.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::stage::{BINARY, Ended, Running, Stage, endpoints, service};
+use crate::stage::{BINARY, Ended, Stage, endpoints, service};
 
 const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
 impl Stage {
-    /// A directory that everybody may write to.
-    fn open_directory(&self) -> PathBuf {
-        let path = self.directory().join("open");
-        if !path.exists() {
-            fs::create_dir(&path).expect("a directory");
-            fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("everybody may write");
-        }
-        path
-    }
-
     /// A configuration file with these fields.
-    fn config(&self, fields: &str) -> PathBuf {
+    pub(crate) fn config(&self, fields: &str) -> PathBuf {
         let path = self.directory().join("config.conf");
         fs::write(&path, format!("{HEAD}{fields}")).expect("a written file");
         path
@@ -172,52 +162,6 @@ fn auto_chooses_what_this_kernel_can_do_and_says_why() {
     assert_eq!(stage.rules(), "iptables\n\nip6tables\n\n");
 }
 
-#[test]
-fn init_only_prepares_the_kernel_and_writes_no_rules() {
-    let stage = Stage::new();
-    let localnet = "net.ipv4.conf.all.route_localnet";
-    let read = || stage.netns.run(|| kernel_io::sysctl::read(localnet)).expect("entered").expect("a setting");
-    assert_eq!(read(), "0");
-    let mut command = stage.command(&["proxy", "--init-only"]);
-    command.env_remove("KUBERNETES_SERVICE_HOST");
-    stage.ended(command).success().line_with(&["from here on CAP_NET_ADMIN is enough"]);
-    assert_eq!(read(), "1");
-    assert_eq!(stage.rules(), "iptables\n\nip6tables\n\n");
-    let line = stage.proxy_of_nobody(&["--init-only"]).one_line(1);
-    assert!(line.contains("permission denied"), "{line}");
-}
-
-/// The binary as somebody who may do nothing but administer the network.
-fn with_net_admin_alone(stage: &Stage, arguments: &[&str]) -> Ended {
-    let mut setpriv = Command::new("setpriv");
-    setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
-    for set in ["inh-caps", "ambient-caps", "bounding-set"] {
-        setpriv.arg(format!("--{set}=-all,+net_admin"));
-    }
-    setpriv.arg(BINARY).args(arguments).arg("--manifests").arg(stage.manifests());
-    // Root made the one that its own calls lock.
-    setpriv.env("XTABLES_LOCKFILE", stage.open_directory().join("xtables.lock"));
-    stage.ended(setpriv)
-}
-
-#[test]
-fn after_init_only_net_admin_is_enough() {
-    for mode in ["nftables", "iptables", "auto"] {
-        let stage = Stage::with_example();
-        stage.proxy(&["--init-only", "--proxy-mode", mode]).success();
-        let flag = format!("--proxy-mode={mode}");
-        let ended = with_net_admin_alone(&stage, &["proxy", "--once", &flag]).success();
-        assert!(!ended.stderr.contains("WARN"), "{mode}: {ended:#?}");
-        let rules = stage.rules() + &stage.tool("nft", &["list", "ruleset"], "");
-        assert!(rules.contains("10.96.0.10"), "{mode}: {rules}");
-        let again = with_net_admin_alone(&stage, &["proxy", "--once", &flag, "-v=4"]).success();
-        again.wrote_nothing();
-        with_net_admin_alone(&stage, &["proxy", "--cleanup", &flag]).success();
-        let left = stage.rules() + &stage.tool("nft", &["list", "ruleset"], "");
-        assert!(!left.contains("KUBE") && !left.contains("fairlead"), "{mode}: {left}");
-    }
-}
-
 /// As in a container without privileges.
 #[test]
 fn what_may_not_be_set_is_told_in_a_line_each_and_the_rules_are_written() {
@@ -269,66 +213,8 @@ fn a_service_may_begin_with_a_digit() {
     }
 }
 
-/// A proxy that runs by a configuration file.
-fn running_by(stage: &Stage, fields: &str) -> Running {
-    let path = stage.config(fields);
-    let mut command = stage.proxy_command(&["--config"]);
-    command.arg(path);
-    let proxy = stage.start(command);
-    for family in ["IPv4", "IPv6"] {
-        proxy.until_log(&format!("pass{{family={family}}}: kernel brought to plan"));
-    }
-    proxy
-}
-
 #[test]
-fn a_changed_configuration_takes_effect_without_a_new_process() {
-    let stage = Stage::with_example();
-    let proxy = running_by(&stage, "clusterCIDR: 10.244.0.0/16\nlogging: {verbosity: 0}\n");
-    let masquerades = |range: &str| format!("! -s {range} -d 10.96.0.10/32");
-    let rules = stage.rules();
-    assert!(rules.contains(&masquerades("10.244.0.0/16")), "{rules}");
-    stage.config("clusterCIDR: 10.32.0.0/12\nlogging: {verbosity: 4}\nclientConnection: {qps: 50}\n");
-    stage.until_rules("the new range counts", |rules| {
-        rules.contains(&masquerades("10.32.0.0/12")) && !rules.contains("10.244.0.0/16 -d")
-    });
-    proxy.until_log("fields=\"clientConnection.qps clusterCIDR logging.verbosity\"");
-    proxy.until_log("DEBUG");
-    assert_eq!(proxy.end_by("-TERM").code(), Some(0));
-}
-
-#[test]
-fn a_changed_configuration_that_is_wrong_is_told_and_the_old_one_counts() {
-    let stage = Stage::with_example();
-    let mut proxy = running_by(&stage, "clusterCIDR: 10.244.0.0/16\n");
-    let before = stage.rules();
-    stage.config("clusterCIDR: nonsense\noomScoreAdj: 2000\n");
-    proxy.until_log("DetectLocalConfiguration.ClusterCIDRs[0]");
-    proxy.until_log("OOMScoreAdj");
-    stage.config("mode: [");
-    proxy.until_log("cannot use the configuration");
-    assert!(proxy.log().matches("what it said before counts").count() >= 3, "{}", proxy.log());
-    assert_eq!(stage.rules(), before);
-    proxy.expect_alive();
-    stage.config("clusterCIDR: 10.32.0.0/12\n");
-    stage.until_rules("the mended file counts", |rules| rules.contains("! -s 10.32.0.0/12"));
-}
-
-#[test]
-fn what_only_a_new_process_can_take_over_ends_this_one_and_leaves_the_rules() {
-    let stage = Stage::with_example();
-    let proxy = running_by(&stage, "clusterCIDR: 10.244.0.0/16\n");
-    let before = stage.rules();
-    stage.config("clusterCIDR: 10.244.0.0/16\nmode: nftables\nbindAddressHardFail: true\n");
-    let (status, log) = proxy.ended_by_itself();
-    assert_eq!(status.code(), Some(1), "{log}");
-    let line = "error: the configuration file has changed bindAddressHardFail, mode, which only a new process can take over";
-    assert_eq!(log.lines().filter(|found| *found == line).count(), 1, "{log}");
-    assert_eq!(stage.rules(), before);
-}
-
-#[test]
-fn a_kubeconfig_that_wants_a_proxy_is_refused() {
+fn the_proxy_on_the_way_is_that_of_the_kubeconfig() {
     let stage = Stage::new();
     let path = stage.directory().join("kubeconfig");
     let text = |more: &str| {
@@ -344,7 +230,11 @@ fn a_kubeconfig_that_wants_a_proxy_is_refused() {
         command.arg(&path).env("HTTPS_PROXY", "http://127.0.0.1:2");
         stage.ended(command)
     };
-    let refused = line(", proxy-url: \"http://127.0.0.1:3\"").one_line(1);
-    assert!(refused.contains("it has the proxy-url http://127.0.0.1:3"), "{refused}");
+    let refused = line(", proxy-url: \"https://127.0.0.1:3\"").one_line(1);
+    assert!(refused.contains("it has the proxy-url https://127.0.0.1:3"), "{refused}");
+    for scheme in ["http", "socks5"] {
+        let ended = line(&format!(", proxy-url: \"{scheme}://127.0.0.1:3\""));
+        ended.line_with(&["Connection refused", "127.0.0.1:3"]);
+    }
     line("").line_with(&["Connection refused", "127.0.0.1:1"]);
 }

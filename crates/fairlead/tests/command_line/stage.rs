@@ -113,6 +113,30 @@ impl Stage {
         self.ended(command)
     }
 
+    /// The same by somebody who is not root and has these capabilities alone.
+    pub(crate) fn proxy_with(&self, capabilities: &[&str], arguments: &[&str]) -> Command {
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+        let all: String = capabilities.iter().map(|capability| format!(",+{capability}")).collect();
+        for set in ["inh-caps", "ambient-caps", "bounding-set"] {
+            setpriv.arg(format!("--{set}=-all{all}"));
+        }
+        setpriv.args([BINARY, "proxy", "--manifests"]).arg(self.manifests()).args(arguments);
+        // Root made the one that its own calls lock.
+        setpriv.env("XTABLES_LOCKFILE", self.open_directory().join("xtables.lock"));
+        setpriv
+    }
+
+    /// A directory that everybody may write to.
+    fn open_directory(&self) -> PathBuf {
+        let path = self.directory().join("open");
+        if !path.exists() {
+            fs::create_dir(&path).expect("a directory");
+            fs::set_permissions(&path, Permissions::from_mode(0o777)).expect("everybody may write");
+        }
+        path
+    }
+
     /// Starts a command in the namespace.
     pub(crate) fn start(&self, mut command: Command) -> Running {
         let log = self.directory.path().join("log");

@@ -1,5 +1,7 @@
 //! What cannot be is told in one line.
 
+use std::fs;
+
 use crate::connections::Connection;
 use crate::stage::{Stage, endpoints, service, until};
 use crate::world::{ENDPOINTS, WEB, World};
@@ -8,6 +10,8 @@ pub(crate) const TESTS: &[(&str, fn())] = &[
     ("a_scheduler_that_is_not_there_is_named", no_scheduler),
     ("a_service_whose_scheduler_is_not_there_is_served_by_the_usual_one", no_scheduler_of_a_service),
     ("without_root_it_says_that_it_may_not", no_permission),
+    ("after_init_only_net_admin_and_net_raw_are_enough", little_is_enough),
+    ("auto_chooses_iptables_where_nftables_would_not_do", auto),
     ("an_excluded_range_that_overlaps_is_told_once", overlap),
 ];
 
@@ -66,6 +70,33 @@ fn no_permission() {
     let stage = Stage::with_example();
     let line = stage.proxy_of_nobody(&["--once", "--proxy-mode", "ipvs"]).one_line(1);
     assert_eq!(line, "error: ipset: permission denied; sets of addresses need root or CAP_NET_ADMIN");
+}
+
+/// The tools of legacy iptables need the second capability; IPVS itself does not.
+fn little_is_enough() {
+    let stage = Stage::with_example();
+    stage.proxy(&["--init-only", "--proxy-mode", "ipvs"]).success();
+    let run = |arguments: &[&str]| {
+        let arguments = [&["--proxy-mode", "ipvs"][..], arguments].concat();
+        stage.ended(stage.proxy_with(&["net_admin", "net_raw"], &arguments)).success()
+    };
+    let ended = run(&["--once"]);
+    assert!(!ended.stderr.contains("WARN"), "{ended:#?}");
+    let servers = || {
+        let read = || fs::read_to_string("/proc/thread-self/net/ip_vs").expect("a list of virtual servers");
+        stage.netns.run(read).expect("entered")
+    };
+    assert!(servers().contains("0A60000A:0050"), "{}", servers());
+    run(&["--once", "-v=4"]).wrote_nothing();
+    run(&["--cleanup"]);
+    assert!(!servers().contains("0A60000A:0050"), "{}", servers());
+}
+
+/// IPVS is not chosen by itself, and the kernel there has no nf_tables that would do.
+fn auto() {
+    let stage = Stage::with_example();
+    stage.proxy(&["--once", "--proxy-mode=auto"]).success().line_with(&["auto chose the mode"]);
+    assert!(stage.rules().contains("10.96.0.10"), "{}", stage.rules());
 }
 
 fn overlap() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::Configuration;
+use super::{Configuration, KubeProxyConfiguration};
 use crate::modes::ProxyMode;
 
 /// The fields in which another configuration differs, by their paths.
@@ -17,20 +17,24 @@ pub struct Differences {
 }
 
 /// Fields that change the plans alone, or what can be set at any time. A path also stands for all below it.
-const LIVE: [&str; 9] = [
+const LIVE: [&str; 13] = [
     "bindAddress",
+    "bindAddressHardFail",
     "clusterCIDR",
+    "conntrack",
     "detectLocal",
     "detectLocalMode",
+    "healthzBindAddress",
     "iptables.masqueradeAll",
     "iptables.masqueradeBit",
+    "metricsBindAddress",
     "nftables.masqueradeAll",
     "nodePortAddresses",
     "oomScoreAdj",
 ];
 
 /// Fields that do nothing here, and the verbosity, which is the business of whoever logs.
-const WITHOUT_EFFECT: [&str; 13] = [
+const WITHOUT_EFFECT: [&str; 14] = [
     "clientConnection.acceptContentTypes",
     "clientConnection.burst",
     "clientConnection.contentType",
@@ -42,6 +46,7 @@ const WITHOUT_EFFECT: [&str; 13] = [
     "logging.verbosity",
     "logging.vmodule",
     "nftables.masqueradeBit",
+    "showHiddenMetricsForVersion",
     "windowsRunAsService",
     "winkernel",
 ];
@@ -65,29 +70,68 @@ impl Configuration {
     }
 }
 
+impl KubeProxyConfiguration {
+    /// The fields that say something else than by default, and do nothing here.
+    pub fn without_effect(&self) -> Vec<String> {
+        let default = leaves(&Self::default().as_object());
+        let mut said = leaves(&self.as_object());
+        // Whoever logs does something with it.
+        said.retain(|path, value| path != "logging.verbosity" && default.get(path) != Some(value));
+        said.into_keys().filter(|path| is_among(path, &WITHOUT_EFFECT)).collect()
+    }
+}
+
 fn is_live(path: &str, mode: ProxyMode) -> bool {
-    let is_among = |paths: &[&str]| {
-        let leads_to = |parent: &&str| {
-            path.strip_prefix(*parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-        };
-        paths.iter().any(leads_to)
-    };
+    let is_among = |paths: &[&str]| is_among(path, paths);
     if is_among(&WITHOUT_EFFECT) {
         return true;
     }
-    match mode {
+    // What the other modes alone look at, and what this one takes over beside the rest; last what it cannot.
+    let (of_others, of_its_own, but) = match mode {
         // Its relay listens on the node's address, and marks its own connections.
-        ProxyMode::Userspace => {
-            is_among(&["ipvs", "nftables"])
-                || is_among(&LIVE) && !is_among(&["bindAddress", "iptables.masqueradeBit"])
-        }
-        ProxyMode::Iptables => is_among(&LIVE) || is_among(&["ipvs", "nftables", "portRange"]),
-        ProxyMode::Nftables => is_among(&LIVE) || is_among(&["iptables", "ipvs", "portRange"]),
-        ProxyMode::Ipvs => {
-            let unused = ["iptables.localhostNodePorts", "iptables.minSyncPeriod", "iptables.syncPeriod"];
-            is_among(&LIVE) || is_among(&["nftables", "portRange"]) || is_among(&unused)
-        }
-    }
+        ProxyMode::Userspace => (
+            &["ipvs", "nftables"][..],
+            &["iptables.minSyncPeriod", "iptables.syncPeriod"][..],
+            &["bindAddress", "iptables.masqueradeBit"][..],
+        ),
+        // What is dropped as invalid is a rule, and decided at start.
+        ProxyMode::Iptables => (
+            &["ipvs", "nftables", "portRange"][..],
+            &["iptables.minSyncPeriod", "iptables.syncPeriod"][..],
+            &["conntrack.tcpBeLiberal"][..],
+        ),
+        ProxyMode::Nftables => (
+            &["iptables", "ipvs", "portRange"][..],
+            &["nftables.minSyncPeriod", "nftables.syncPeriod"][..],
+            &[][..],
+        ),
+        ProxyMode::Ipvs => (
+            &[
+                "iptables.localhostNodePorts",
+                "iptables.minSyncPeriod",
+                "iptables.syncPeriod",
+                "nftables",
+                "portRange",
+            ][..],
+            &[
+                "ipvs.minSyncPeriod",
+                "ipvs.strictARP",
+                "ipvs.syncPeriod",
+                "ipvs.tcpFinTimeout",
+                "ipvs.tcpTimeout",
+                "ipvs.udpTimeout",
+            ][..],
+            &[][..],
+        ),
+    };
+    is_among(of_others) || (is_among(&LIVE) || is_among(of_its_own)) && !is_among(but)
+}
+
+fn is_among(path: &str, paths: &[&str]) -> bool {
+    let leads_to = |parent: &&str| {
+        path.strip_prefix(*parent).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
+    paths.iter().any(leads_to)
 }
 
 /// Every field that has no fields of its own, by its path.
@@ -110,11 +154,23 @@ fn leaves(object: &Value) -> BTreeMap<String, Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{KubeProxyConfiguration, OwnSettings};
+    use crate::config::OwnSettings;
 
     fn configuration(text: &str) -> Configuration {
         let written = KubeProxyConfiguration::parse(text).expect("fields");
         written.checked(&OwnSettings::default(), || ProxyMode::Nftables).expect("a valid configuration")
+    }
+
+    #[test]
+    fn what_does_nothing_is_known_where_it_says_something() {
+        let of = |text: &str| KubeProxyConfiguration::parse(text).expect("fields").without_effect();
+        assert_eq!(of("mode: nftables\nlogging: {verbosity: 4}\nclientConnection: {qps: 5}"), [""; 0]);
+        assert_eq!(
+            of(
+                "clientConnection: {qps: 50, burst: 100}\nfeatureGates: {AllBeta: true}\nconfigSyncPeriod: 1m"
+            ),
+            ["clientConnection.burst", "clientConnection.qps", "configSyncPeriod", "featureGates.AllBeta"]
+        );
     }
 
     #[test]
@@ -124,7 +180,12 @@ mod tests {
             ("iptables", "clusterCIDR: 10.0.0.0/8", &["clusterCIDR"], &[]),
             ("iptables", "featureGates: {AllBeta: true}", &["featureGates.AllBeta"], &[]),
             ("iptables", "detectLocal: {bridgeInterface: br0}", &["detectLocal.bridgeInterface"], &[]),
-            ("iptables", "bindAddressHardFail: true", &[], &["bindAddressHardFail"]),
+            ("iptables", "bindAddressHardFail: true", &["bindAddressHardFail"], &[]),
+            ("iptables", "healthzBindAddress: 127.0.0.1", &["healthzBindAddress"], &[]),
+            ("iptables", "iptables: {minSyncPeriod: 2s}", &["iptables.minSyncPeriod"], &[]),
+            ("iptables", "conntrack: {udpTimeout: 20s}", &["conntrack.udpTimeout"], &[]),
+            ("iptables", "conntrack: {tcpBeLiberal: true}", &[], &["conntrack.tcpBeLiberal"]),
+            ("nftables", "conntrack: {tcpBeLiberal: true}", &["conntrack.tcpBeLiberal"], &[]),
             ("iptables", "hostnameOverride: other", &[], &["hostnameOverride"]),
             ("iptables", "iptables: {localhostNodePorts: false}", &[], &["iptables.localhostNodePorts"]),
             ("iptables", "iptables: {masqueradeBit: 15}", &["iptables.masqueradeBit"], &[]),
@@ -133,7 +194,9 @@ mod tests {
             ("userspace", "portRange: 40000-41000", &[], &["portRange"]),
             ("nftables", "portRange: 40000-41000", &["portRange"], &[]),
             ("nftables", "iptables: {localhostNodePorts: false}", &["iptables.localhostNodePorts"], &[]),
-            ("nftables", "nftables: {minSyncPeriod: 2s}", &[], &["nftables.minSyncPeriod"]),
+            ("nftables", "nftables: {minSyncPeriod: 2s}", &["nftables.minSyncPeriod"], &[]),
+            ("ipvs", "ipvs: {syncPeriod: 1m}", &["ipvs.syncPeriod"], &[]),
+            ("ipvs", "ipvs: {tcpTimeout: 20m}", &["ipvs.tcpTimeout"], &[]),
             ("ipvs", "ipvs: {scheduler: mh}", &[], &["ipvs.scheduler"]),
             ("nftables", "ipvs: {scheduler: mh}", &["ipvs.scheduler"], &[]),
         ] {

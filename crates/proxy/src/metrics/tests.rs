@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant, SystemTime};
 
+use hyper::Method;
 use service_plan::Family;
+use service_watch::Exchange;
 
 use super::Metrics;
 use crate::health::Question;
@@ -23,6 +25,10 @@ fn everything() -> String {
             family.programmed(SystemTime::now());
         }
     }
+    let (method, status, took) = (Method::GET, Some(200), Duration::from_millis(30));
+    metrics.exchanged("10.0.0.1:6443", &Exchange::Answered { method: method.clone(), status });
+    metrics.exchanged("10.0.0.1:6443", &Exchange::Answered { method: Method::POST, status: None });
+    metrics.exchanged("10.0.0.1:6443", &Exchange::Read { method, took, sent: 0, received: 300 });
     metrics.answered(Question::Node, 503);
     metrics.answered(Question::Proxy, 200);
     metrics.add(relaying::troubles(relay::Counts::default().into()));
@@ -105,6 +111,22 @@ fn labels(text: &str, name: &str) -> String {
     let (_, rest) = line.split_once('{').expect("labels");
     let names = rest.split('"').step_by(2).filter_map(|part| part.trim_matches(',').strip_suffix('='));
     names.filter(|name| *name != "le").collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn requests_to_the_api_server_are_counted_as_client_go_does() {
+    let text = everything();
+    for line in [
+        r#"rest_client_requests_total{code="200",host="10.0.0.1:6443",method="GET"} 1"#,
+        r#"rest_client_requests_total{code="<error>",host="10.0.0.1:6443",method="POST"} 1"#,
+        r#"rest_client_request_duration_seconds_bucket{host="10.0.0.1:6443",verb="GET",le="0.025"} 0"#,
+        r#"rest_client_request_duration_seconds_bucket{host="10.0.0.1:6443",verb="GET",le="0.1"} 1"#,
+        r#"rest_client_response_size_bytes_bucket{host="10.0.0.1:6443",verb="GET",le="256"} 0"#,
+        r#"rest_client_response_size_bytes_bucket{host="10.0.0.1:6443",verb="GET",le="512"} 1"#,
+        r#"rest_client_request_size_bytes_bucket{host="10.0.0.1:6443",verb="GET",le="64"} 1"#,
+    ] {
+        assert!(text.contains(&format!("{line}\n")), "{line} in {text}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! What this process tells of itself: /configz, /flagz and /statusz.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hyper::StatusCode;
@@ -11,13 +12,13 @@ use super::answer::{Answer, JSON, TEXT, answer};
 use crate::config::{KUBERNETES_VERSION, Profiling};
 use crate::health::timestamp;
 
-/// What does not change while it runs.
-#[derive(Clone, Debug)]
+/// But for the configuration nothing of it changes while it runs.
+#[derive(Debug)]
 pub(crate) struct About {
     /// The mode's name.
     pub mode: &'static str,
     /// The effective configuration, as /configz shows it.
-    pub configz: String,
+    pub configz: Mutex<String>,
     /// Every flag and its value.
     pub flags: Vec<(String, String)>,
     /// When the process started.
@@ -55,6 +56,16 @@ enum Version {
 const PATHS: [&str; 5] = ["/configz", "/flagz", "/healthz", "/metrics", "/proxyMode"];
 
 impl About {
+    /// The configuration in force.
+    pub(super) fn configz(&self) -> String {
+        self.configz.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Another configuration is in force.
+    pub(crate) fn is_configured(&self, configz: String) {
+        *self.configz.lock().unwrap_or_else(PoisonError::into_inner) = configz;
+    }
+
     /// When the process started, in whole seconds since 1970.
     pub(super) fn started_seconds(&self) -> u64 {
         self.started.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()

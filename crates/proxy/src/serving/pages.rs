@@ -50,7 +50,7 @@ fn page(told: &Told, request: &Parts) -> Answer {
         "/healthz" => ping(request.uri.query().unwrap_or_default()),
         "/healthz/ping" => text(StatusCode::OK, "ok"),
         "/proxyMode" => text(StatusCode::OK, about.mode),
-        "/configz" => answer(StatusCode::OK, JSON, about.configz.clone()),
+        "/configz" => answer(StatusCode::OK, JSON, about.configz()),
         "/flagz" => about.page(Page::Flagz, request),
         "/statusz" => about.page(Page::Statusz, request),
         path if path.starts_with("/debug/") && about.profiling == Profiling::On => no_profiles(),

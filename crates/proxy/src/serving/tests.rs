@@ -1,6 +1,6 @@
 //! What is answered, page by page.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
@@ -20,7 +20,7 @@ fn told(profiling: Profiling) -> Told {
         metrics: Arc::new(Metrics::new()),
         about: Arc::new(About {
             mode: "nftables",
-            configz: "{}".to_owned(),
+            configz: Mutex::new("{}".to_owned()),
             flags: vec![("bind-address".to_owned(), "0.0.0.0".to_owned()), ("v".to_owned(), "2".to_owned())],
             started: SystemTime::now(),
             profiling,

@@ -42,7 +42,7 @@ fn what_was_refused_is_tried_again_also_when_other_plans_keep_coming() {
     let mut reconciler = Reconciler::new(mode, FaultyTarget::new(kernel.clone(), refuse));
     let (sender, plans) = mpsc::channel();
     let writer = thread::spawn(move || {
-        write_plans(Family::V4, &mut reconciler, &plans, Duration::from_millis(10), || {});
+        write_plans(Family::V4, &mut reconciler, &plans, &Pace::of(Duration::from_millis(10)), || {});
     });
     let has = |address: &str| kernel.state().to_string().contains(address);
     let mut facts = facts();
@@ -68,8 +68,9 @@ fn what_a_stranger_changed_is_undone_without_a_new_plan() {
     let mode = Iptables { invalid_packets: InvalidPackets::Drop };
     let mut reconciler = Reconciler::new(mode, kernel.clone());
     let (sender, plans) = mpsc::channel();
-    let writer =
-        thread::spawn(move || write_plans(Family::V4, &mut reconciler, &plans, Duration::ZERO, || {}));
+    let writer = thread::spawn(move || {
+        write_plans(Family::V4, &mut reconciler, &plans, &Pace::of(Duration::ZERO), || {})
+    });
     sender.send(plan_of(&mut facts(), "web", "10.0.0.1")).expect("the writer listens");
     until("the Service is served", || kernel.state().to_string().contains("10.0.0.1"));
     let whole = kernel.state();

@@ -1,30 +1,45 @@
-//! The way to the API server: credentials, TLS and names, as kubeconfig or the pod's service account tell them.
+//! The way to the API server, as kubeconfig or the pod's service account tell it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use host_names::Resolver;
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, Client, ConfigExt};
+use http::Request;
+use kube::client::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use thiserror::Error;
-use tower::{BoxError, ServiceBuilder};
 
 use super::Access;
+use super::exchanges::Exchanges;
+use super::transport::{self, Way};
 use super::watched::Kind;
 
 /// Where the server is, and the client that speaks with it.
 pub(super) struct Connection {
     access: Access,
-    config: kube::Config,
+    target: Target,
     server: String,
+    host: Arc<str>,
+    exchanges: Exchanges,
     client: RefCell<Option<Client>>,
     /// Those for whom it does not answer.
     silent_for: RefCell<BTreeSet<Kind>>,
+    /// The worst that it was for one of them.
+    silence: Cell<Silence>,
+}
+
+/// Why it does not answer. Credentials that are refused do not get better by waiting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Silence {
+    Unreachable,
+    Refusing,
+}
+
+/// Where the server is, who we are to it, and what is on the way.
+struct Target {
+    config: kube::Config,
+    way: Way,
 }
 
 /// Why nobody knows how to reach the API server.
@@ -46,7 +61,7 @@ pub enum ConnectError {
     )]
     InCluster(#[source] Box<kube::config::InClusterError>),
     /// We would go past the proxy.
-    #[error("cannot use the kubeconfig {}: it has the proxy-url {url}, and the API server is reached directly or not at all", path.display())]
+    #[error("cannot use the kubeconfig {}: it has the proxy-url {url}, and proxies are spoken with by http:// and socks5:// alone", path.display())]
     ProxyUrl {
         /// Which file.
         path: PathBuf,
@@ -67,15 +82,14 @@ pub enum ConnectError {
     },
 }
 
-/// A dead connection is known within this time, also when nothing is sent.
-const SILENCE: Duration = Duration::from_secs(20);
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-
 impl Connection {
-    pub(super) fn open(access: Access) -> Result<Self, ConnectError> {
-        let config = config(&access)?;
-        let server = config.cluster_url.to_string().trim_end_matches('/').to_owned();
-        Ok(Self { access, config, server, client: RefCell::new(None), silent_for: RefCell::default() })
+    pub(super) fn open(access: Access, exchanges: Exchanges) -> Result<Self, ConnectError> {
+        let target = Target::of(&access)?;
+        let server = target.config.cluster_url.to_string().trim_end_matches('/').to_owned();
+        let host = transport::host(&target.config);
+        let (client, silent_for) = (RefCell::new(None), RefCell::default());
+        let silence = Cell::new(Silence::Unreachable);
+        Ok(Self { access, target, server, host, exchanges, client, silent_for, silence })
     }
 
     pub(super) fn server(&self) -> &str {
@@ -88,16 +102,24 @@ impl Connection {
         if let Some(client) = &*client {
             return Ok(client.clone());
         }
-        let made = self.connected(&self.config)?;
+        let made = self.connected(&self.target)?;
         *client = Some(made.clone());
         Ok(made)
     }
 
+    /// Asks, and reads the whole answer.
+    pub(super) async fn read(&self, client: &Client, request: Request<Vec<u8>>) -> kube::Result<String> {
+        self.exchanges.read(&self.host, client, request).await
+    }
+
     /// The server does not answer a kind's follower. Tells whether that is news.
-    pub(super) fn is_silent(&self, kind: Kind) -> bool {
+    pub(super) fn is_silent(&self, kind: Kind, silence: Silence) -> bool {
         let mut silent_for = self.silent_for.borrow_mut();
-        let is_news = silent_for.is_empty();
+        let is_news = silent_for.is_empty() || silence > self.silence.get();
         silent_for.insert(kind);
+        if is_news {
+            self.silence.set(silence);
+        }
         is_news
     }
 
@@ -111,17 +133,16 @@ impl Connection {
 
     /// After a refusal: reads the credentials again, which may have been renewed in place.
     pub(super) fn renew(&self) {
-        let renewed = config(&self.access).and_then(|config| self.connected(&config));
+        let renewed = Target::of(&self.access).and_then(|target| self.connected(&target));
         match renewed {
             Ok(client) => drop(self.client.borrow_mut().replace(client)),
             Err(error) => tracing::debug!(%error, "the credentials are used as they were"),
         }
     }
 
-    fn connected(&self, config: &kube::Config) -> Result<Client, ConnectError> {
-        client(config).map_err(|source| ConnectError::Credentials {
-            server: self.server.clone(),
-            source: Box::new(source),
+    fn connected(&self, target: &Target) -> Result<Client, ConnectError> {
+        transport::client(&target.config, &target.way, &self.exchanges).map_err(|source| {
+            ConnectError::Credentials { server: self.server.clone(), source: Box::new(source) }
         })
     }
 }
@@ -132,35 +153,41 @@ impl std::fmt::Debug for Connection {
     }
 }
 
-fn config(access: &Access) -> Result<kube::Config, ConnectError> {
-    let master = access
-        .master
-        .as_deref()
-        .map(|text| {
-            let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-            with_scheme.parse::<http::Uri>().map_err(|_| ConnectError::Master(text.to_owned()))
-        })
-        .transpose()?;
-    match (&access.kubeconfig, master) {
-        (None, Some(master)) => Ok(kube::Config::new(master)),
-        (None, None) => {
-            kube::Config::incluster_env().map_err(|source| ConnectError::InCluster(Box::new(source)))
-        }
-        (Some(path), master) => {
-            let mut config = from_file(path).map_err(|source| ConnectError::Kubeconfig {
-                path: path.clone(),
-                source: Box::new(source),
-            })?;
-            if let Some(url) = proxy_url(path) {
-                return Err(ConnectError::ProxyUrl { path: path.clone(), url });
+impl Target {
+    fn of(access: &Access) -> Result<Self, ConnectError> {
+        let master = access.master.as_deref().map(address).transpose()?;
+        match (&access.kubeconfig, master) {
+            (None, Some(master)) => Ok(Self::direct(kube::Config::new(master))),
+            (None, None) => kube::Config::incluster_env()
+                .map(Self::direct)
+                .map_err(|source| ConnectError::InCluster(Box::new(source))),
+            (Some(path), master) => {
+                let failed =
+                    |source| ConnectError::Kubeconfig { path: path.clone(), source: Box::new(source) };
+                let mut config = from_file(path).map_err(failed)?;
+                config.cluster_url = master.unwrap_or(config.cluster_url);
+                let way = match proxy_url(path) {
+                    None => Way::Direct,
+                    Some(url) => Way::through(&url)
+                        .ok_or_else(|| ConnectError::ProxyUrl { path: path.clone(), url })?,
+                };
+                Ok(Self { config, way })
             }
-            config.cluster_url = master.unwrap_or(config.cluster_url);
-            Ok(config)
         }
+    }
+
+    fn direct(config: kube::Config) -> Self {
+        Self { config, way: Way::Direct }
     }
 }
 
-fn from_file(path: &PathBuf) -> Result<kube::Config, kube::config::KubeconfigError> {
+/// What --master says.
+fn address(text: &str) -> Result<http::Uri, ConnectError> {
+    let with_scheme = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    with_scheme.parse().map_err(|_| ConnectError::Master(text.to_owned()))
+}
+
+fn from_file(path: &Path) -> Result<kube::Config, kube::config::KubeconfigError> {
     let kubeconfig = Kubeconfig::read_from(path)?;
     let options = KubeConfigOptions::default();
     let reading = kube::Config::from_custom_kubeconfig(kubeconfig, &options);
@@ -169,29 +196,11 @@ fn from_file(path: &PathBuf) -> Result<kube::Config, kube::config::KubeconfigErr
 }
 
 /// The proxy that the file wants for its current context. What kube tells may also be one of the environment.
-fn proxy_url(path: &PathBuf) -> Option<String> {
+fn proxy_url(path: &Path) -> Option<String> {
     let file = Kubeconfig::read_from(path).ok()?;
     let context =
         file.contexts.iter().find(|context| Some(&context.name) == file.current_context.as_ref())?;
     let name = &context.context.as_ref()?.cluster;
     let cluster = file.clusters.iter().find(|cluster| cluster.name == *name)?;
     cluster.cluster.as_ref()?.proxy_url.clone().filter(|url| !url.is_empty())
-}
-
-fn client(config: &kube::Config) -> Result<Client, kube::Error> {
-    let mut connector = HttpConnector::new_with_resolver(Resolver);
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(CONNECT_LIMIT));
-    connector.set_keepalive(Some(SILENCE / 2));
-    connector.set_keepalive_interval(Some(SILENCE / 4));
-    connector.set_tcp_user_timeout(Some(SILENCE));
-    let connector = config.rustls_https_connector_with_connector(connector)?;
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .layer(config.extra_headers_layer()?)
-        .map_err(BoxError::from)
-        .service(HttpClient::builder(TokioExecutor::new()).build::<_, Body>(connector));
-    Ok(Client::new(service, config.default_namespace.clone()))
 }

@@ -129,7 +129,7 @@ async fn post_one(connection: &Connection, notice: &Notice) -> Result<(), String
         let request = Request::post(&path).header("content-type", "application/json");
         let request = request.body(event.to_string().into_bytes()).map_err(|error| error.to_string())?;
         let client = connection.client().map_err(|error| error.to_string())?;
-        match timeout(ANSWER_LIMIT, client.request_text(request)).await {
+        match timeout(ANSWER_LIMIT, connection.read(&client, request)).await {
             Ok(Ok(_)) => return Ok(()),
             Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
                 connection.renew();

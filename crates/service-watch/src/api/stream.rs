@@ -14,7 +14,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
 use super::Patience;
-use super::connect::Connection;
+use super::connect::{Connection, Silence};
 use super::gate::Gate;
 use super::known::Known;
 use super::watched::{Kind, Necessity, NodeSelector, Watched, encoded};
@@ -291,7 +291,7 @@ impl Follower {
     async fn get<T: DeserializeOwned>(&self, query: &str) -> Result<T, Failure> {
         let client = self.connection.client().map_err(|error| Failure::Unreachable(told(&error)))?;
         let path = format!("{}{query}", self.path);
-        let answer = timeout(ANSWER_LIMIT, client.request_text(get(&path))).await;
+        let answer = timeout(ANSWER_LIMIT, self.connection.read(&client, get(&path))).await;
         let text = answer.map_err(|_| silence())?.map_err(|error| self.failure(error))?;
         serde_json::from_str(&text).map_err(|error| Failure::Unreachable(format!("no list: {error}")))
     }
@@ -371,7 +371,7 @@ impl Follower {
             Failure::Refused(status) => self.refused(&status)?,
             Failure::Unreachable(reason) => {
                 debug!(kind, reason, "cannot be watched");
-                if self.connection.is_silent(self.kind) {
+                if self.connection.is_silent(self.kind, Silence::Unreachable) {
                     self.report(format!("the API server cannot be reached, what is known stays: {reason}"))?;
                 }
                 Necessity::Needed
@@ -387,7 +387,7 @@ impl Follower {
     fn refused(&mut self, status: &Status) -> Result<Necessity, Unheard> {
         if status.code == 401 {
             self.connection.renew();
-            if self.connection.is_silent(self.kind) {
+            if self.connection.is_silent(self.kind, Silence::Refusing) {
                 self.report(format!("the credentials are refused: {}", status.message))?;
             }
             return Ok(Necessity::Needed);
