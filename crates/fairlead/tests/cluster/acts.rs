@@ -5,8 +5,10 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::bulk;
-use crate::cluster::{Cluster, SERVER, until};
+use crate::cluster::{Cluster, SERVER, spawn, until};
+use crate::credentials;
 use crate::deployed;
+use crate::narrow;
 use crate::node::{Node, POD_PORT};
 use crate::refusals;
 use crate::swap;
@@ -16,13 +18,17 @@ use crate::telling;
 type Act = (&'static str, fn(&mut Cluster));
 
 /// In this order: the last ones take away what the first ones need.
-pub(crate) const ALL: [Act; 19] = [
+pub(crate) const ALL: [Act; 25] = [
     ("a_service_is_served_on_every_node", service_is_served_on_every_node),
     ("a_slice_that_scales_is_followed", slice_that_scales_is_followed),
     ("a_label_hands_a_service_to_another_proxy", label_hands_a_service_to_another_proxy),
     ("a_node_that_changes_zone_uses_that_zone", node_that_changes_zone_uses_that_zone),
     ("a_node_port_is_served_on_an_address_that_comes_later", node_port_on_a_new_address),
     ("a_deleted_service_is_served_no_more", deleted_service_is_served_no_more),
+    ("a_service_of_both_families_is_served_in_both", service_of_both_families_is_served_in_both),
+    ("a_node_whose_pod_ranges_come_late_waits_for_them", pod_ranges_that_come_late_are_waited_for),
+    ("a_client_certificate_is_enough", credentials::a_client_certificate_is_enough),
+    ("a_plugin_is_asked_who_we_are", credentials::a_plugin_is_asked_who_we_are),
     ("a_refusal_is_one_clear_line", refusals::each_is_one_clear_line),
     ("the_manifests_of_deploy_make_a_proxy_on_a_node", deployed::from_nothing),
     ("another_image_in_kubeadms_daemonset_is_all_that_it_takes", deployed::another_image),
@@ -36,6 +42,8 @@ pub(crate) const ALL: [Act; 19] = [
     ("kube_proxy_and_ours_take_turns_in_iptables_mode", swap::iptables),
     ("kube_proxy_and_ours_take_turns_in_nftables_mode", swap::nftables),
     ("a_burst_of_five_thousand_objects_is_served", burst_is_served),
+    ("a_slow_watch_is_followed_through_a_proxy", narrow::slow_watch_is_followed),
+    ("a_token_that_expires_is_read_again", credentials::a_token_that_expires_is_read_again),
     ("a_dead_api_server_is_outlived", dead_api_server_is_outlived),
     ("a_cut_connection_is_outlived", cut_connection_is_outlived),
     ("a_server_that_lost_its_memory_is_believed", server_that_lost_its_memory_is_believed),
@@ -107,6 +115,63 @@ fn deleted_service_is_served_no_more(cluster: &mut Cluster) {
     cluster.nodes.iter().for_each(|node| node.until_served_by(at, &[1]));
     cluster.kubectl(&["delete", "service", "passing"], "");
     cluster.nodes.iter().for_each(|node| node.until_unserved(at));
+}
+
+fn service_of_both_families_is_served_in_both(cluster: &mut Cluster) {
+    let ips = ["10.96.1.25", "fd00:96::25"];
+    let [at, at6] = ips.map(|ip| SocketAddr::new(ip.parse().expect("an address"), 80));
+    cluster.apply(&format!(
+        "{{apiVersion: v1, kind: Service, metadata: {{name: double}},\n\
+         spec: {{ipFamilyPolicy: RequireDualStack, clusterIPs: ['{}', '{}'], clusterIP: '{}',\n\
+         ports: [{{port: 80, targetPort: {POD_PORT}}}]}}}}\n",
+        ips[0], ips[1], ips[0]
+    ));
+    cluster.apply(&slice("double", &[1, 2]));
+    cluster.nodes.iter().for_each(|node| node.until_served_by(at, &[1, 2]));
+    cluster.nodes.iter().for_each(|node| node.until_unserved(at6));
+    let ipv6 = |pods: &[u8]| {
+        let endpoint = |number: &u8| format!("{{addresses: ['{}']}}", Node::pod_ip6_of(*number));
+        let endpoints: Vec<String> = pods.iter().map(endpoint).collect();
+        let text = slice_of("double", &endpoints.join(", ")).replace("IPv4", "IPv6");
+        text.replacen("{name: double,", "{name: double-ipv6,", 1)
+    };
+    cluster.apply(&ipv6(&[1, 2]));
+    cluster.nodes.iter().for_each(|node| node.until_served_by(at6, &[1, 2]));
+    cluster.apply(&ipv6(&[2]));
+    cluster.nodes.iter().for_each(|node| node.until_served_by(at6, &[2]));
+    cluster.nodes.iter().for_each(|node| node.until_served_by(at, &[1, 2]));
+    // It gives one of its families up.
+    let patch = r#"{"spec": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"], "clusterIPs": ["10.96.1.25"]}}"#;
+    cluster.kubectl(&["patch", "service", "double", "--patch", patch], "");
+    cluster.nodes.iter().for_each(|node| node.until_unserved(at6));
+    cluster.nodes.iter().for_each(|node| node.until_served_by(at, &[1, 2]));
+}
+
+/// Without them local pods cannot be told from the rest, so nothing is written.
+fn pod_ranges_that_come_late_are_waited_for(cluster: &mut Cluster) {
+    let node = Node::join(cluster, 12);
+    let at = create(cluster, "patient", 26, &[1, 2]);
+    cluster.apply(&node.first_manifest());
+    let mut proxy = cluster.proxy_command_by(&node, "late.conf", "detectLocalMode: NodeCIDR\n");
+    proxy.args(["--proxy-mode", "nftables"]);
+    let process = node.netns.run(|| spawn(proxy, &cluster.path("late.log"))).expect("entered");
+    until("it looks for what there is", || process.log().contains("serving"));
+    let list = |arguments: &[&str]| {
+        let mut command = Command::new("nft");
+        command.args(arguments);
+        let output = node.netns.run(|| command.output()).expect("entered").expect("nft starts");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    // By then whatever else it waits for has come.
+    let other = create(cluster, "impatient", 27, &[1]);
+    cluster.nodes.iter().for_each(|node| node.until_served_by(other, &[1]));
+    assert_eq!(list(&["list", "tables"]), "", "{}", process.log());
+    cluster.apply(&node.manifest());
+    node.until_served_by(at, &[1, 2]);
+    let rules = list(&["list", "table", "ip", "fairlead"]);
+    assert!(rules.contains("10.244.12.0/24"), "{rules}");
+    drop(process);
+    cluster.kubectl(&["delete", "node", &node.name], "");
 }
 
 fn burst_is_served(cluster: &mut Cluster) {

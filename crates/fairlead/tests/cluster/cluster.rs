@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 use kernel_io::link::Link;
 use kernel_io::netns::Netns;
-use kernel_io::sysctl;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::assets::Assets;
-use crate::node::Node;
+use crate::credentials;
+use crate::node::{self, Node};
 
 /// An address that every node reaches, whichever link it comes by.
 pub(crate) const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 18, 255, 1));
@@ -50,7 +50,7 @@ impl Cluster {
     pub(crate) fn start() -> Self {
         let directory = tempfile::Builder::new().prefix("fairlead-cluster-").tempdir().expect("a directory");
         let netns = Netns::new().expect("a namespace");
-        netns.run(|| sysctl::write("net.ipv4.ip_forward", "1")).expect("entered").expect("a router");
+        node::route(&netns);
         Link::loopback(&netns).add_address(IpNet::from(SERVER)).expect("the server's address");
         let mut cluster = Self {
             server: None,
@@ -69,7 +69,8 @@ impl Cluster {
     }
 
     fn write_secrets(&self) {
-        fs::write(self.path("tokens.csv"), TOKENS).expect("a written file");
+        self.write_tokens("");
+        credentials::write_authority(self.directory.path());
         let key = self.path("sa.key");
         let mut openssl = Command::new("openssl");
         openssl.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out"]).arg(&key);
@@ -79,15 +80,25 @@ impl Cluster {
         }
     }
 
+    /// The tokens that the next server believes: everybody's, and more.
+    pub(crate) fn write_tokens(&self, more: &str) {
+        fs::write(self.path("tokens.csv"), format!("{TOKENS}{more}")).expect("a written file");
+    }
+
     /// A kubeconfig for a user; the file of that name is answered.
     pub(crate) fn write_kubeconfig(&self, user: &str, token: &str) -> PathBuf {
-        let path = self.path(&format!("{user}.kubeconfig"));
+        self.write_kubeconfig_of(user, "", &format!("token: {token}"))
+    }
+
+    /// A kubeconfig with more fields of the cluster, and those of the user.
+    pub(crate) fn write_kubeconfig_of(&self, name: &str, cluster: &str, user: &str) -> PathBuf {
+        let path = self.path(&format!("{name}.kubeconfig"));
         // The last of the two in the file is the authority.
         let authority = self.path("certs/apiserver.crt");
         let text = format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: it\n\
-             clusters: [{{name: it, cluster: {{server: \"https://{SERVER}:{PORT}\", certificate-authority: {}}}}}]\n\
-             users: [{{name: it, user: {{token: {token}}}}}]\n\
+             clusters: [{{name: it, cluster: {{server: \"https://{SERVER}:{PORT}\", certificate-authority: {}{cluster}}}}}]\n\
+             users: [{{name: it, user: {{{user}}}}}]\n\
              contexts: [{{name: it, context: {{cluster: it, user: it}}}}]\n",
             authority.display()
         );
@@ -114,7 +125,7 @@ impl Cluster {
         let mut server = self.assets.command("kube-apiserver");
         server.args([
             "--etcd-servers=http://127.0.0.1:2379",
-            "--service-cluster-ip-range=10.96.0.0/12",
+            "--service-cluster-ip-range=10.96.0.0/12,fd00:96::/108",
             "--service-account-issuer=https://fairlead.test",
             "--authorization-mode=RBAC",
             "--disable-admission-plugins=ServiceAccount",
@@ -127,6 +138,7 @@ impl Cluster {
             ("--service-account-key-file", "sa.key"),
             ("--service-account-signing-key-file", "sa.key"),
             ("--token-auth-file", "tokens.csv"),
+            ("--client-ca-file", "clients.crt"),
             ("--cert-dir", "certs"),
         ] {
             server.arg(format!("{flag}={}", self.path(file).display()));
@@ -168,12 +180,17 @@ impl Cluster {
 
     /// `fairlead proxy` on a node, without a mode.
     pub(crate) fn proxy_command(&self, node: &Node) -> Command {
-        let config = self.path("config.conf");
+        self.proxy_command_by(node, "config.conf", "")
+    }
+
+    /// The same with more fields in its configuration, whose file has a name of its own, since it is followed.
+    pub(crate) fn proxy_command_by(&self, node: &Node, config: &str, fields: &str) -> Command {
+        let config = self.path(config);
         let kubeconfig = self.path("proxy.kubeconfig");
         let text = format!(
             "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
              clientConnection: {{kubeconfig: {}}}\nclusterCIDR: 10.244.0.0/16\nmode: \"\"\n\
-             iptables: {{masqueradeBit: null, localhostNodePorts: null}}\nnodePortAddresses: null\n",
+             iptables: {{masqueradeBit: null, localhostNodePorts: null}}\nnodePortAddresses: null\n{fields}",
             kubeconfig.display()
         );
         fs::write(&config, text).expect("a written file");
