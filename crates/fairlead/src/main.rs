@@ -14,9 +14,12 @@ use clap_complete::Shell;
 mod logging;
 mod pod_command;
 mod proxy_command;
+mod table;
+mod up_command;
 
 use pod_command::PodCommand;
 use proxy_command::ProxyCommand;
+use up_command::{DownCommand, UpCommand};
 
 /// The node side of Kubernetes: a drop-in kube-proxy, and pods on one machine.
 #[derive(Debug, Parser)]
@@ -32,6 +35,10 @@ enum Subcommands {
     Proxy(Box<ProxyCommand>),
     /// Runs pods on this machine, from plain Pod manifests.
     Pod(Box<PodCommand>),
+    /// Runs a directory: its Pods and Deployments, and its Services in front of them, in step with the files.
+    Up(Box<UpCommand>),
+    /// Removes all that `up` made for a directory: pods, rules, everything.
+    Down(DownCommand),
     /// Prints a completion script for a shell.
     ///
     /// For example: fairlead completions bash > /etc/bash_completion.d/fairlead
@@ -46,6 +53,8 @@ fn main() -> ExitCode {
     let result = match arguments.command {
         Subcommands::Proxy(command) => command.run(),
         Subcommands::Pod(command) => command.run(),
+        Subcommands::Up(command) => command.run(),
+        Subcommands::Down(command) => command.run(),
         Subcommands::Completions { shell } => {
             clap_complete::generate(shell, &mut command(), "fairlead", &mut std::io::stdout());
             Ok(())

@@ -16,6 +16,7 @@ use pod_manifests::{Manifests, ObjectName};
 use pod_runtime::{NodeFacts, PodError, PodStatus, Root, State, Stream};
 
 use crate::logging;
+use crate::table::table;
 
 /// How often a file is looked at that another process writes.
 const LOOK: Duration = Duration::from_millis(50);
@@ -275,43 +276,12 @@ fn list(root: &Root, output: &Output) -> Result<()> {
                 "{ready}/{}",
                 pod.containers.iter().filter(|one| one.kind != pod_runtime::ContainerKind::Init).count()
             ),
-            in_a_word(pod),
+            pod.in_a_word(),
             restarts.to_string(),
             pod.ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
         ]);
     }
-    let width =
-        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0);
-    let widths: Vec<_> = (0..6).map(width).collect();
-    for row in &rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        writeln!(out, "{}", cells.collect::<Vec<_>>().join("   ").trim_end())?;
-    }
-    Ok(())
-}
-
-fn in_a_word(pod: &PodStatus) -> String {
-    if pod.terminating && !pod.is_over() {
-        return "Terminating".to_owned();
-    }
-    let waiting = pod.containers.iter().find_map(|container| match &container.state {
-        State::Waiting { reason, .. } if reason != "PodInitializing" => Some(reason.clone()),
-        State::Waiting { .. } | State::Running { .. } | State::Terminated(_) => None,
-    });
-    match waiting {
-        Some(reason) if !pod.is_over() => reason,
-        _ if !pod.reason.is_empty() => pod.reason.clone(),
-        _ if pod.is_over() => why_ended(pod).unwrap_or_else(|| format!("{:?}", pod.phase)),
-        _ => format!("{:?}", pod.phase),
-    }
-}
-
-/// Why the first container ended that ended badly.
-fn why_ended(pod: &PodStatus) -> Option<String> {
-    pod.containers.iter().find_map(|container| match &container.state {
-        State::Terminated(ended) if ended.exit_code != 0 => Some(ended.reason.clone()),
-        State::Terminated(_) | State::Waiting { .. } | State::Running { .. } => None,
-    })
+    Ok(write!(out, "{}", table(&rows))?)
 }
 
 fn inspect(pod: &PodStatus, output: &Output) -> Result<()> {
@@ -456,7 +426,7 @@ fn told(error: PodError) -> anyhow::Error {
     anyhow!(error.told())
 }
 
-fn hostname() -> String {
+pub(crate) fn hostname() -> String {
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     name.trim().to_owned()
 }

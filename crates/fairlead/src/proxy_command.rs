@@ -305,7 +305,7 @@ fn print(input: &Input) -> anyhow::Result<()> {
 }
 
 /// SIGTERM and SIGINT as messages.
-fn stop_signals() -> anyhow::Result<mpsc::Receiver<()>> {
+pub(crate) fn stop_signals() -> anyhow::Result<mpsc::Receiver<()>> {
     let mut signals = Signals::new([SIGTERM, SIGINT]).context("cannot wait for signals")?;
     let (sender, receiver) = mpsc::channel();
     let work = move || {

@@ -70,6 +70,12 @@ impl Root {
         self.known(pod)?.status()
     }
 
+    /// What a pod was told to be.
+    pub fn pod(&self, pod: &ObjectName) -> Result<Pod, PodError> {
+        let directory = self.known(pod)?;
+        Ok(directory.order()?.read(&directory)?.0)
+    }
+
     /// Starts a pod, with the `ConfigMaps` and Secrets of `objects`, and returns as soon as a holder has it.
     pub fn run(&self, pod: &Pod, objects: &Manifests, runtime: Option<&str>) -> Result<(), PodError> {
         let order = self.order(pod, objects, runtime)?;

@@ -179,6 +179,31 @@ impl PodStatus {
         format!("{}/{}", self.namespace, self.name)
     }
 
+    /// In a word, what it does.
+    pub fn in_a_word(&self) -> String {
+        if self.terminating && !self.is_over() {
+            return "Terminating".to_owned();
+        }
+        let waiting = self.containers.iter().find_map(|container| match &container.state {
+            State::Waiting { reason, .. } if reason != "PodInitializing" => Some(reason.clone()),
+            State::Waiting { .. } | State::Running { .. } | State::Terminated(_) => None,
+        });
+        match waiting {
+            Some(reason) if !self.is_over() => reason,
+            _ if !self.reason.is_empty() => self.reason.clone(),
+            _ if self.is_over() => self.why_ended().unwrap_or_else(|| format!("{:?}", self.phase)),
+            _ => format!("{:?}", self.phase),
+        }
+    }
+
+    /// Why the first container ended that ended badly.
+    fn why_ended(&self) -> Option<String> {
+        self.containers.iter().find_map(|container| match &container.state {
+            State::Terminated(ended) if ended.exit_code != 0 => Some(ended.reason.clone()),
+            State::Terminated(_) | State::Waiting { .. } | State::Running { .. } => None,
+        })
+    }
+
     /// Whether nothing of it will run again.
     pub fn is_over(&self) -> bool {
         matches!(self.phase, Phase::Succeeded | Phase::Failed)

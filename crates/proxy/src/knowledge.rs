@@ -160,6 +160,10 @@ impl Knowledge {
                 FactChange::Node(self.node())
             }
             Event::ServiceRanges(ranges) => FactChange::ServiceRanges(ranges),
+            Event::Awaited(awaited) => {
+                self.news.awaited.push(awaited);
+                return Touched::nothing();
+            }
             Event::Listed => {
                 self.listed = Listed::Yes;
                 return Touched::everything();

@@ -42,6 +42,6 @@ pub use modes::{ModeError, ProxyMode};
 pub use proxy_modes::{LocalFallback, Transparency};
 pub use reconciler::{Extent, Failure, Failures, Pass, Reconciler, Refusal, Rules, Sighting, Spent};
 pub use relay::Balancer;
-pub use service_watch::Access;
+pub use service_watch::{Access, Feed};
 pub use serving::{ServeError, StartError, What};
 pub use source::Origin;

@@ -1,12 +1,14 @@
-//! Where the facts come from: a directory of manifests, or an API server.
+//! Where the facts come from: a directory of manifests, an API server, or somebody in this process.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Sender};
+use std::thread;
 
 use service_plan::{LocalPodsSetting, Settings};
 use service_watch::{
-    Access, Api, Batch, Eligibility, Exchanges, Following, Manifests, NodeNeeds, Notices, Patience, Watching,
+    Access, Api, Batch, Eligibility, Exchanges, Feed, Following, Manifests, NodeNeeds, Notices, Patience,
+    Watching,
 };
 
 use crate::conductor::ProxyError;
@@ -19,25 +21,29 @@ pub enum Origin {
     Manifests(PathBuf),
     /// An API server.
     Api(Access),
+    /// Somebody in this process.
+    Fed(Feed),
 }
 
 /// An origin that was opened.
 pub(crate) enum Source {
     Manifests(Manifests),
     Api(Box<Api>),
+    Fed(Feed),
 }
 
 /// It sends until this is dropped.
 pub(crate) enum Sending {
     Manifests { _until_dropped: Watching },
     Api { until_dropped: Following },
+    Fed,
 }
 
 impl Sending {
     /// The way for notices to those who gave the objects.
     pub(crate) fn notices(&self) -> Notices {
         match self {
-            Self::Manifests { .. } => Notices::unread(),
+            Self::Manifests { .. } | Self::Fed => Notices::unread(),
             Self::Api { until_dropped } => until_dropped.notices(),
         }
     }
@@ -64,13 +70,14 @@ impl Source {
                 let api = Api::open(access.clone(), Arc::clone(node_name), needs, exchanges)?;
                 Ok(Self::Api(Box::new(api)))
             }
+            Origin::Fed(feed) => Ok(Self::Fed(feed.clone())),
         }
     }
 
     /// What is taken for granted of our node before its object was seen: where there is no cluster, it need have none.
     pub(crate) fn eligibility(&self) -> Option<Eligibility> {
         match self {
-            Self::Manifests(_) => Some(Eligibility::Eligible),
+            Self::Manifests(_) | Self::Fed(_) => Some(Eligibility::Eligible),
             Self::Api(_) => None,
         }
     }
@@ -79,7 +86,7 @@ impl Source {
     pub(crate) fn first(&mut self) -> Batch {
         match self {
             Self::Manifests(manifests) => manifests.read(),
-            Self::Api(_) => Batch::default(),
+            Self::Api(_) | Self::Fed(_) => Batch::default(),
         }
     }
 
@@ -88,6 +95,12 @@ impl Source {
         Ok(match self {
             Self::Manifests(manifests) => Sending::Manifests { _until_dropped: manifests.watch(out)? },
             Self::Api(api) => Sending::Api { until_dropped: api.watch(Patience::Endless, out)? },
+            Self::Fed(feed) => {
+                // It ends when nobody sends any more, or nobody listens.
+                let work = move || while feed.next().is_some_and(|batch| out.send(batch).is_ok()) {};
+                thread::Builder::new().name("feed".to_owned()).spawn(work)?;
+                Sending::Fed
+            }
         })
     }
 
@@ -96,6 +109,14 @@ impl Source {
         knowledge.take(self.first());
         let name = match self {
             Self::Manifests(_) => "the manifests".to_owned(),
+            Self::Fed(feed) => {
+                while knowledge.listed() == Listed::NotYet
+                    && let Some(batch) = feed.next()
+                {
+                    knowledge.take(batch);
+                }
+                "what is fed".to_owned()
+            }
             Self::Api(api) => {
                 let name = api.server().to_owned();
                 let (sender, batches) = mpsc::channel();

@@ -12,6 +12,7 @@ use kernel_state::Retried;
 use service_plan::{
     Address, Family, HealthCheck, NodePortAddresses, Plan, ServiceName, ServicePlan, Source, Verdict,
 };
+use service_watch::Awaited;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::health::ProxyHealth;
@@ -38,6 +39,8 @@ pub(crate) struct News {
     pub(crate) triggers: Vec<SystemTime>,
     /// When the first of it arrived here.
     pub(crate) received: Option<Instant>,
+    /// What is dropped once all of this is written.
+    pub(crate) awaited: Vec<Arc<Awaited>>,
 }
 
 /// Health checks of a family that the kernel is ready for.
@@ -135,6 +138,7 @@ impl News {
         self.services += other.services;
         self.endpoint_slices += other.endpoint_slices;
         self.triggers.extend(other.triggers);
+        self.awaited.extend(other.awaited);
     }
 }
 

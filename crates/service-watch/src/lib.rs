@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/*.yaml ──▶ documents ──▶ wire ──▶ convert ──▶ store ──▶ Batch of events and reports
 //! API server ──▶ list, watch ─▶ wire ──▶ convert ──▶ known ──▶ Batch of events and reports
+//! Feed       ────────────────────────────────────────────────▶ Batch of events and reports
 //! ```
 //!
 //! The shapes of the Kubernetes API end here: what leaves this crate is made of `service_plan`'s types. An
@@ -10,11 +11,13 @@
 
 mod api;
 mod convert;
+mod feed;
 mod lenient;
 mod manifests;
 mod objects;
 mod store;
 mod tree;
+mod vocabulary;
 mod watcher;
 mod wire;
 
@@ -30,7 +33,10 @@ pub use api::{
     Access, Api, ApiError, ConnectError, Exchange, Exchanges, Following, Importance, NodeNeeds, Notice,
     Notices, Patience, Subject,
 };
-pub use manifests::{Manifests, OpenError, WatchError, Watching};
+pub use feed::Feed;
+pub use manifests::{Directory, Manifests, OpenError, WatchError, Watching};
+pub use objects::{Fact, Key, Services};
+pub use vocabulary::{About, Changes, Claim, Lists, Statement, Vocabulary};
 
 /// Something that is now known, and was not before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,7 +53,13 @@ pub enum Event {
     ServiceRanges(Vec<IpNet>),
     /// The first full lists have been given; from now on every event is news.
     Listed,
+    /// Somebody waits until what was told so far is written. It is dropped then, and so is a weak reference to it.
+    Awaited(Arc<Awaited>),
 }
+
+/// What is dropped once the kernel is as the events before it say.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Awaited;
 
 /// What the Node object tells of our node. Its name and its interfaces are known from elsewhere.
 #[derive(Clone, Debug, PartialEq, Eq)]

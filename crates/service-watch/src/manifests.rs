@@ -1,4 +1,4 @@
-//! A directory of manifest files as a source of facts.
+//! A directory of manifest files as a source of facts, in whatever words.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -14,11 +14,12 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use thiserror::Error;
 
-use crate::objects::Key;
+use crate::Report;
+use crate::objects::Services;
 use crate::store::{FileName, FileNews, Part, Said, Store};
 use crate::tree::{self, Listing, Stamp};
+use crate::vocabulary::{Changes, Lists, Understood, Vocabulary};
 use crate::watcher::{Anything, Noticed, Watcher};
-use crate::{Batch, Event, Report};
 use manifest_documents::{Syntax, SyntaxError};
 
 /// A file above this size is not read: no manifest is that large, and a mistake could be.
@@ -32,22 +33,20 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// A directory of manifests: all files that end in `.yaml`, `.yml` or `.json`, at any depth.
 #[derive(Debug)]
-pub struct Manifests {
+pub struct Directory<V: Vocabulary> {
     directory: PathBuf,
-    store: Store,
+    words: V,
+    store: Store<V::Key, V::Fact>,
     /// Without a stamp a file is read again at the next look, whatever its version.
     stamps: BTreeMap<FileName, Option<Stamp>>,
     /// What is wrong with directories, as it was last reported.
     troubles: BTreeSet<Report>,
+    /// What the next full lists are.
     lists: Lists,
 }
 
-/// Whether the first full lists were given.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Lists {
-    Pending,
-    Given,
-}
+/// A directory of manifests as a proxy reads it.
+pub type Manifests = Directory<Services>;
 
 /// Why a directory cannot serve as a source.
 #[derive(Debug, Error)]
@@ -75,28 +74,37 @@ pub struct Watching {
 impl Manifests {
     /// A directory that exists and can be read. Of all Node objects in it that of this name counts.
     pub fn open(directory: impl Into<PathBuf>, node_name: &str) -> Result<Self, OpenError> {
+        Self::of(directory, Services::of(node_name))
+    }
+}
+
+impl<V: Vocabulary> Directory<V> {
+    /// A directory that exists and can be read, in these words.
+    pub fn of(directory: impl Into<PathBuf>, words: V) -> Result<Self, OpenError> {
         let directory = directory.into();
         if let Err(source) = fs::read_dir(&directory) {
             return Err(OpenError { directory, source });
         }
         Ok(Self {
             directory,
-            store: Store::new(node_name.trim().to_lowercase().into()),
+            words,
+            store: Store::new(),
             stamps: BTreeMap::new(),
             troubles: BTreeSet::new(),
-            lists: Lists::Pending,
+            lists: Lists::First,
         })
     }
 
     /// Reads what is new since the last time; everything, the first time.
-    pub fn read(&mut self) -> Batch {
+    pub fn read(&mut self) -> V::News {
         let listing = tree::list(&self.directory, &mut |_| ());
-        self.look_at_all(listing, None)
+        let changes = self.look_at_all(listing, None);
+        self.words.news(changes)
     }
 
     /// Reads, and sends what changes from then on, until the answer is dropped or nobody listens any more. The
     /// first batch is the whole directory, unless it was read before.
-    pub fn watch(mut self, out: mpsc::Sender<Batch>) -> Result<Watching, WatchError> {
+    pub fn watch(mut self, out: mpsc::Sender<V::News>) -> Result<Watching, WatchError> {
         let failed = |directory: &Path| {
             let directory = directory.to_owned();
             move |source| WatchError { directory, source }
@@ -109,12 +117,12 @@ impl Manifests {
         Ok(Watching { stop, thread: Some(thread) })
     }
 
-    fn send_changes(&mut self, watcher: &mut Watcher, out: &mpsc::Sender<Batch>) {
+    fn send_changes(&mut self, watcher: &mut Watcher, out: &mpsc::Sender<V::News>) {
         let mut noticed = Noticed::anything();
         loop {
             let received = Some(Instant::now());
-            let batch = Batch { received, ..self.look(watcher, noticed) };
-            if !batch.is_empty() && out.send(batch).is_err() {
+            let changes = Changes { received, ..self.look(watcher, noticed) };
+            if !changes.is_empty() && out.send(self.words.news(changes)).is_err() {
                 return;
             }
             let patience = if self.troubles.is_empty() { None } else { Some(PATIENCE) };
@@ -125,7 +133,7 @@ impl Manifests {
         }
     }
 
-    fn look(&mut self, watcher: &mut Watcher, noticed: Noticed) -> Batch {
+    fn look(&mut self, watcher: &mut Watcher, noticed: Noticed) -> Changes<V::Key, V::Fact> {
         let Noticed { mut files, permissions, anything } = noticed;
         let unsure = |path: &FileName| matches!(self.stamps.get(path), Some(None));
         files.extend(permissions.into_iter().filter(unsure));
@@ -133,7 +141,7 @@ impl Manifests {
             let news = self.read_files(files.iter().cloned());
             // The files of a directory that is going go first, one by one; but once it is gone they are kept.
             if self.directory.is_dir() {
-                return self.store.apply(news);
+                return self.store.apply(news, &self.words);
             }
         }
         self.stamps.extend(files.into_iter().map(|path| (path, None)));
@@ -141,10 +149,14 @@ impl Manifests {
         self.look_at_all(listing, blind)
     }
 
-    fn look_at_all(&mut self, listing: io::Result<Listing>, blind: Option<(PathBuf, Errno)>) -> Batch {
+    fn look_at_all(
+        &mut self,
+        listing: io::Result<Listing>,
+        blind: Option<(PathBuf, Errno)>,
+    ) -> Changes<V::Key, V::Fact> {
         let mut troubles: BTreeSet<_> =
             blind.into_iter().map(|(path, error)| blind_report(&path, error)).collect();
-        let mut batch = Batch::default();
+        let mut changes = Changes::default();
         match listing {
             Err(error) => drop(troubles.insert(unreadable_report(&self.directory, &error))),
             Ok(Listing { files, unreadable }) => {
@@ -156,24 +168,25 @@ impl Manifests {
                     files.iter().filter(|(path, stamp)| self.stamps.get(*path) != Some(&Some(**stamp)));
                 let changed: Vec<_> = gone.chain(news.map(|(path, _)| path)).cloned().collect();
                 let news = self.read_files(changed.into_iter());
-                batch = self.store.apply(news);
-                if std::mem::replace(&mut self.lists, Lists::Given) == Lists::Pending {
-                    batch.events.push(Event::Listed);
-                }
+                changes = self.store.apply(news, &self.words);
+                changes.lists = std::mem::take(&mut self.lists);
             }
         }
-        batch.reports.extend(troubles.difference(&self.troubles).cloned());
+        changes.reports.extend(troubles.difference(&self.troubles).cloned());
         self.troubles = troubles;
-        batch
+        changes
     }
 
-    fn read_files(&mut self, paths: impl Iterator<Item = FileName>) -> BTreeMap<FileName, FileNews> {
+    fn read_files(
+        &mut self,
+        paths: impl Iterator<Item = FileName>,
+    ) -> BTreeMap<FileName, FileNews<V::Key, V::Fact>> {
         let mut all = BTreeMap::new();
         for path in paths {
             let (news, stamp) = match read_file(&path) {
                 Ok((bytes, stamp)) => {
                     let syntax = Syntax::of(path.as_bytes()).unwrap_or(Syntax::Yaml);
-                    (news_of(&path, syntax, &bytes, self.store.parts(&path)), stamp)
+                    (news_of::<V>(&path, syntax, &bytes, self.store.parts(&path)), stamp)
                 }
                 Err(error) if is_gone(&error) => (FileNews::Gone, None),
                 Err(error) => (FileNews::Broken(unreadable_report(Path::new(&path), &error)), None),
@@ -218,7 +231,12 @@ fn read_file(path: &FileName) -> io::Result<(Vec<u8>, Option<Stamp>)> {
 
 /// What a text says. A part that is among the known ones is not understood again, but what is written twice is
 /// news the second time.
-fn news_of(path: &FileName, syntax: Syntax, bytes: &[u8], mut known: BTreeMap<u64, Vec<Key>>) -> FileNews {
+fn news_of<V: Vocabulary>(
+    path: &FileName,
+    syntax: Syntax,
+    bytes: &[u8],
+    mut known: BTreeMap<u64, Vec<V::Key>>,
+) -> FileNews<V::Key, V::Fact> {
     let text = match str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => return FileNews::Broken(encoding_report(path, bytes, error.valid_up_to())),
@@ -230,8 +248,8 @@ fn news_of(path: &FileName, syntax: Syntax, bytes: &[u8], mut known: BTreeMap<u6
         let hash = hasher.finish();
         let said = match known.remove(&hash) {
             Some(keys) => Said::Same(keys),
-            None => match manifest_documents::read(syntax, chunk) {
-                Ok(statements) => Said::New(statements),
+            None => match manifest_documents::read::<Understood<V>>(syntax, chunk) {
+                Ok(statements) => Said::New(statements.into_iter().map(|one| one.0).collect()),
                 Err(error) => return FileNews::Broken(syntax_report(path, &error)),
             },
         };

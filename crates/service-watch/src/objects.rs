@@ -1,5 +1,6 @@
 //! From a document to what it states about an object, with everything that is wrong with it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,58 +11,108 @@ use serde_path_to_error::{Path, Segment};
 use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
 use tracing::debug;
 
-use crate::NodeObject;
 use crate::convert::{self, Answer};
-use manifest_documents::{Document, FieldError, Findings, Position};
+use crate::vocabulary::{self, About, Claim, Vocabulary};
+use crate::{Batch, Changes, Event, NodeObject};
+use manifest_documents::{Document, Findings, Position};
 
 /// Which object.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
+pub enum Key {
+    /// A Service.
     Service(ServiceName),
+    /// An `EndpointSlice`.
     EndpointSlice(SliceName),
+    /// A Node.
     Node(Arc<str>),
+    /// A `ServiceCIDR`.
     ServiceCidr(Arc<str>),
 }
 
 /// An object, understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Fact {
+pub enum Fact {
+    /// A Service.
     Service(Arc<Service>),
+    /// An `EndpointSlice`.
     EndpointSlice(Arc<EndpointSlice>),
+    /// A Node.
     Node(Arc<NodeObject>),
+    /// The ranges of a `ServiceCIDR`.
     ServiceCidr(Arc<[IpNet]>),
 }
 
 /// What a document says.
+pub(crate) type Statement = vocabulary::Statement<Key, Fact>;
+
+/// What a proxy reads: Services, `EndpointSlices`, its own Node and `ServiceCIDRs`.
 #[derive(Debug)]
-pub(crate) struct Statement {
-    pub(crate) position: Position,
-    pub(crate) about: About,
-    pub(crate) problems: Vec<FieldError>,
+pub struct Services {
+    /// Of all Node objects that of this name counts.
+    node_name: Arc<str>,
+    service_cidrs: BTreeMap<Arc<str>, Arc<[IpNet]>>,
+    /// Those of all, as they were last told.
+    service_ranges: Vec<IpNet>,
 }
 
-/// Whether a document speaks of an object.
-#[derive(Debug)]
-pub(crate) enum About {
-    /// Of this one.
-    Object(Key, Claim),
-    /// Of none that can be told.
-    Nothing,
+impl Services {
+    /// Those of a node.
+    pub(crate) fn of(node_name: &str) -> Self {
+        let node_name = node_name.trim().to_lowercase().into();
+        Self { node_name, service_cidrs: BTreeMap::new(), service_ranges: Vec::new() }
+    }
+
+    /// Answers nothing for the range of a `ServiceCIDR`, since ranges are told together.
+    fn event(&mut self, key: Key, fact: Option<Fact>) -> Option<Event> {
+        match (key, fact) {
+            (Key::Service(name), Some(Fact::Service(service))) => Some(Event::Service(name, Some(service))),
+            (Key::Service(name), _) => Some(Event::Service(name, None)),
+            (Key::EndpointSlice(name), Some(Fact::EndpointSlice(slice))) => {
+                Some(Event::EndpointSlice(name, Some(slice)))
+            }
+            (Key::EndpointSlice(name), _) => Some(Event::EndpointSlice(name, None)),
+            (Key::Node(_), Some(Fact::Node(node))) => Some(Event::Node(Some((*node).clone()))),
+            (Key::Node(_), _) => Some(Event::Node(None)),
+            (Key::ServiceCidr(name), Some(Fact::ServiceCidr(ranges))) => {
+                self.service_cidrs.insert(name, ranges);
+                None
+            }
+            (Key::ServiceCidr(name), _) => {
+                self.service_cidrs.remove(&name);
+                None
+            }
+        }
+    }
+
+    /// The ranges of all `ServiceCIDR` objects, if they are others than before.
+    fn changed_ranges(&mut self) -> Option<Event> {
+        let ranges: BTreeSet<_> =
+            self.service_cidrs.values().flat_map(|ranges| ranges.iter().copied()).collect();
+        let ranges: Vec<_> = ranges.into_iter().collect();
+        (std::mem::replace(&mut self.service_ranges, ranges.clone()) != ranges)
+            .then_some(Event::ServiceRanges(ranges))
+    }
 }
 
-/// What is said of an object.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Claim {
-    /// It is this.
-    Is(Fact),
-    /// It is none of our business.
-    NotOurs,
-    /// It is wrong, so it is what it was.
-    Refused,
-}
+impl Vocabulary for Services {
+    type Key = Key;
+    type Fact = Fact;
+    type News = Batch;
 
-impl From<Document> for Statement {
-    fn from(document: Document) -> Self {
+    fn concerns(&self, key: &Key) -> bool {
+        !matches!(key, Key::Node(name) if *name != self.node_name)
+    }
+
+    fn news(&mut self, changes: Changes<Key, Fact>) -> Batch {
+        let Changes { objects, reports, lists, received } = changes;
+        let mut events: Vec<_> =
+            objects.into_iter().filter_map(|(key, fact)| self.event(key, fact)).collect();
+        events.extend(self.changed_ranges());
+        events.extend(lists.is_first().then_some(Event::Listed));
+        Batch { events, reports, received }
+    }
+
+    fn statement(document: Document) -> Statement {
         let Document { position, fields } = document;
         let text = |name: &str| fields.get(name).and_then(Value::as_str).unwrap_or_default();
         match (text("apiVersion"), text("kind")) {
@@ -76,7 +127,7 @@ impl From<Document> for Statement {
             }
             (api_version, kind) => {
                 debug!(api_version, kind, ?position, "object of another kind passed over");
-                Self { position, about: About::Nothing, problems: Vec::new() }
+                Statement { position, about: About::Nothing, problems: Vec::new() }
             }
         }
     }

@@ -6,13 +6,12 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
-use crate::objects::{About, Claim, Fact, Key, Statement};
-use crate::{Batch, Event, Report};
+use crate::Report;
+use crate::vocabulary::{About, Changes, Claim, Lists, Statement, Vocabulary};
 use manifest_documents::Position;
 
 /// The path of a file; it sorts by bytes.
@@ -20,9 +19,9 @@ pub(crate) type FileName = Arc<OsStr>;
 
 /// What became of a file.
 #[derive(Debug)]
-pub(crate) enum FileNews {
+pub(crate) enum FileNews<K, F> {
     /// It says this, part by part.
-    Says(Vec<Part>),
+    Says(Vec<Part<K, F>>),
     /// It cannot be understood.
     Broken(Report),
     /// It is no more.
@@ -31,59 +30,51 @@ pub(crate) enum FileNews {
 
 /// A part of a file, and a hash of its text.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct Part<K, F> {
     pub(crate) hash: u64,
     pub(crate) position: Position,
-    pub(crate) said: Said,
+    pub(crate) said: Said<K, F>,
 }
 
 /// What a part of a file says.
 #[derive(Debug)]
-pub(crate) enum Said {
+pub(crate) enum Said<K, F> {
     /// What it said before, of these objects.
-    Same(Vec<Key>),
+    Same(Vec<K>),
     /// This.
-    New(Vec<Statement>),
+    New(Vec<Statement<K, F>>),
 }
 
 /// All files, as each was last understood.
 #[derive(Debug)]
-pub(crate) struct Store {
-    node_name: Arc<str>,
-    files: BTreeMap<FileName, File>,
-    definers: BTreeSet<(Key, FileName)>,
-    duplicates: BTreeMap<Key, Vec<Report>>,
-    service_ranges: Vec<IpNet>,
+pub(crate) struct Store<K, F> {
+    files: BTreeMap<FileName, File<K, F>>,
+    definers: BTreeSet<(K, FileName)>,
+    duplicates: BTreeMap<K, Vec<Report>>,
 }
 
-#[derive(Debug, Default)]
-struct File {
-    objects: BTreeMap<Key, Object>,
+#[derive(Debug)]
+struct File<K, F> {
+    objects: BTreeMap<K, Object<F>>,
     reports: Vec<Report>,
 }
 
 #[derive(Clone, Debug)]
-struct Object {
+struct Object<F> {
     /// Without a fact it is none of our business.
-    fact: Option<Fact>,
+    fact: Option<F>,
     /// The hash of the part of the file that defines it, unless something is wrong there.
     part: Option<u64>,
 }
 
-impl Store {
-    /// Nothing known yet. Of all Node objects that of this name counts.
-    pub(crate) fn new(node_name: Arc<str>) -> Self {
-        Self {
-            node_name,
-            files: BTreeMap::new(),
-            definers: BTreeSet::new(),
-            duplicates: BTreeMap::new(),
-            service_ranges: Vec::new(),
-        }
+impl<K: Clone + Ord + fmt::Display, F: Clone + PartialEq> Store<K, F> {
+    /// Nothing known yet.
+    pub(crate) fn new() -> Self {
+        Self { files: BTreeMap::new(), definers: BTreeSet::new(), duplicates: BTreeMap::new() }
     }
 
     /// The parts of a file that need not be understood again, by their hashes, and what they speak of.
-    pub(crate) fn parts(&self, path: &FileName) -> BTreeMap<u64, Vec<Key>> {
+    pub(crate) fn parts(&self, path: &FileName) -> BTreeMap<u64, Vec<K>> {
         let mut parts = BTreeMap::<_, Vec<_>>::new();
         for (key, object) in self.files.get(path).into_iter().flat_map(|file| &file.objects) {
             if let Some(part) = object.part {
@@ -94,12 +85,15 @@ impl Store {
     }
 
     /// Takes news in, and tells what they changed.
-    pub(crate) fn apply(&mut self, news: BTreeMap<FileName, FileNews>) -> Batch {
+    pub(crate) fn apply<V>(&mut self, news: BTreeMap<FileName, FileNews<K, F>>, words: &V) -> Changes<K, F>
+    where
+        V: Vocabulary<Key = K, Fact = F>,
+    {
         let mut touched = BTreeSet::new();
         let mut reports = Vec::new();
         let mut files = Vec::new();
         for (path, news) in news {
-            let file = self.renewed(&path, news);
+            let file = self.renewed(&path, news, words);
             let nothing = File::default();
             let (before, after) =
                 (self.files.get(&path).unwrap_or(&nothing), file.as_ref().unwrap_or(&nothing));
@@ -112,20 +106,23 @@ impl Store {
         for (path, file, differing) in files {
             self.replace(path, file, differing);
         }
-        let mut events = Vec::new();
-        for (key, before) in touched.iter().zip(before) {
-            self.report_duplicates(key, &mut reports);
-            let after = self.fact(key);
+        let mut objects = Vec::new();
+        for (key, before) in touched.into_iter().zip(before) {
+            self.report_duplicates(&key, &mut reports);
+            let after = self.fact(&key);
             if before.as_ref() != after {
-                events.extend(event(key, after));
+                let after = after.cloned();
+                objects.push((key, after));
             }
         }
-        events.extend(self.changed_ranges(&touched));
-        Batch { events, reports, received: None }
+        Changes { objects, reports, lists: Lists::Later, received: None }
     }
 
     /// A file as it is after the news; none if it is no more.
-    fn renewed(&self, path: &FileName, news: FileNews) -> Option<File> {
+    fn renewed<V>(&self, path: &FileName, news: FileNews<K, F>, words: &V) -> Option<File<K, F>>
+    where
+        V: Vocabulary<Key = K, Fact = F>,
+    {
         let before = self.files.get(path);
         match news {
             FileNews::Gone => None,
@@ -134,10 +131,9 @@ impl Store {
                 Some(File { objects, reports: vec![report] })
             }
             FileNews::Says(parts) => {
-                let node_name = &*self.node_name;
                 let mut reading = Reading {
                     path: Path::new(path),
-                    node_name,
+                    words,
                     before,
                     file: File::default(),
                     refused: BTreeSet::new(),
@@ -151,7 +147,7 @@ impl Store {
     }
 
     /// Takes a file in place of its older version, from which it differs in these objects.
-    fn replace(&mut self, path: FileName, file: Option<File>, differing: Vec<Key>) {
+    fn replace(&mut self, path: FileName, file: Option<File<K, F>>, differing: Vec<K>) {
         for key in differing {
             if file.as_ref().is_some_and(|file| file.objects.contains_key(&key)) {
                 self.definers.insert((key, path.clone()));
@@ -166,17 +162,17 @@ impl Store {
     }
 
     /// The files that define an object, the one that counts first.
-    fn definers<'a>(&'a self, key: &'a Key) -> impl Iterator<Item = &'a FileName> {
+    fn definers<'a>(&'a self, key: &'a K) -> impl Iterator<Item = &'a FileName> {
         let first = (key.clone(), FileName::from(OsStr::new("")));
         self.definers.range(first..).take_while(move |(other, _)| other == key).map(|(_, path)| path)
     }
 
-    fn fact(&self, key: &Key) -> Option<&Fact> {
+    fn fact(&self, key: &K) -> Option<&F> {
         let path = self.definers(key).next()?;
         self.files.get(path)?.objects.get(key)?.fact.as_ref()
     }
 
-    fn report_duplicates(&mut self, key: &Key, reports: &mut Vec<Report>) {
+    fn report_duplicates(&mut self, key: &K, reports: &mut Vec<Report>) {
         let mut paths = self.definers(key).map(|path| Path::new(path).display().to_string());
         let first = paths.next().unwrap_or_default();
         let duplicates: Vec<_> = paths
@@ -190,37 +186,20 @@ impl Store {
         let before = before.unwrap_or_default();
         reports.extend(duplicates.into_iter().filter(|report| !before.contains(report)));
     }
-
-    /// The ranges of all `ServiceCIDR` objects, if one of them was touched and they are others than before.
-    fn changed_ranges(&mut self, touched: &BTreeSet<Key>) -> Option<Event> {
-        touched.iter().next_back().filter(|key| matches!(key, Key::ServiceCidr(_)))?;
-        let keys: BTreeSet<_> = self
-            .definers
-            .iter()
-            .rev()
-            .map(|(key, _)| key)
-            .take_while(|key| matches!(key, Key::ServiceCidr(_)))
-            .collect();
-        let ranges: BTreeSet<_> =
-            keys.into_iter().filter_map(|key| self.fact(key)).flat_map(ranges).collect();
-        let ranges: Vec<_> = ranges.into_iter().collect();
-        (std::mem::replace(&mut self.service_ranges, ranges.clone()) != ranges)
-            .then_some(Event::ServiceRanges(ranges))
-    }
 }
 
 /// A file that is being taken in.
-struct Reading<'a> {
+struct Reading<'a, V: Vocabulary> {
     path: &'a Path,
-    node_name: &'a str,
-    before: Option<&'a File>,
-    file: File,
+    words: &'a V,
+    before: Option<&'a File<V::Key, V::Fact>>,
+    file: File<V::Key, V::Fact>,
     /// Defined, but never well.
-    refused: BTreeSet<Key>,
+    refused: BTreeSet<V::Key>,
 }
 
-impl Reading<'_> {
-    fn take(&mut self, part: Part) {
+impl<V: Vocabulary> Reading<'_, V> {
+    fn take(&mut self, part: Part<V::Key, V::Fact>) {
         let reports = self.file.reports.len();
         let keys = match part.said {
             Said::Same(keys) => keys
@@ -240,10 +219,10 @@ impl Reading<'_> {
         }
     }
 
-    fn take_statement(&mut self, statement: Statement) -> Option<Key> {
+    fn take_statement(&mut self, statement: Statement<V::Key, V::Fact>) -> Option<V::Key> {
         let Statement { position, about, problems } = statement;
         let key = match about {
-            About::Object(Key::Node(name), _) if *name != *self.node_name => return None,
+            About::Object(key, _) if !self.words.concerns(&key) => return None,
             About::Object(key, claim) => self.take_claim(key, claim, position),
             About::Nothing => None,
         };
@@ -254,7 +233,7 @@ impl Reading<'_> {
     }
 
     /// What a claim refuses stays what the file said before. Answers the object, unless there is none.
-    fn take_claim(&mut self, key: Key, claim: Claim, position: Position) -> Option<Key> {
+    fn take_claim(&mut self, key: V::Key, claim: Claim<V::Fact>, position: Position) -> Option<V::Key> {
         if self.file.objects.contains_key(&key) || self.refused.contains(&key) {
             self.report(position, format!("{key}: is ignored here, for it is defined earlier in this file"));
             return None;
@@ -288,10 +267,10 @@ impl Reading<'_> {
 }
 
 /// The objects that are not the same in two versions of a file, in one walk along both.
-fn differing<'a>(
-    before: &'a BTreeMap<Key, Object>,
-    after: &'a BTreeMap<Key, Object>,
-) -> impl Iterator<Item = &'a Key> {
+fn differing<'a, K: Ord, F: PartialEq>(
+    before: &'a BTreeMap<K, Object<F>>,
+    after: &'a BTreeMap<K, Object<F>>,
+) -> impl Iterator<Item = &'a K> {
     let (mut before, mut after) = (before.iter().peekable(), after.iter().peekable());
     std::iter::from_fn(move || {
         loop {
@@ -315,25 +294,9 @@ fn differing<'a>(
     })
 }
 
-fn event(key: &Key, fact: Option<&Fact>) -> Option<Event> {
-    Some(match (key, fact.cloned()) {
-        (Key::Service(name), Some(Fact::Service(service))) => Event::Service(name.clone(), Some(service)),
-        (Key::Service(name), _) => Event::Service(name.clone(), None),
-        (Key::EndpointSlice(name), Some(Fact::EndpointSlice(slice))) => {
-            Event::EndpointSlice(name.clone(), Some(slice))
-        }
-        (Key::EndpointSlice(name), _) => Event::EndpointSlice(name.clone(), None),
-        (Key::Node(_), Some(Fact::Node(node))) => Event::Node(Some((*node).clone())),
-        (Key::Node(_), _) => Event::Node(None),
-        // Told together, after all others.
-        (Key::ServiceCidr(_), _) => return None,
-    })
-}
-
-fn ranges(fact: &Fact) -> Vec<IpNet> {
-    match fact {
-        Fact::ServiceCidr(ranges) => ranges.to_vec(),
-        Fact::Service(_) | Fact::EndpointSlice(_) | Fact::Node(_) => Vec::new(),
+impl<K, F> Default for File<K, F> {
+    fn default() -> Self {
+        Self { objects: BTreeMap::new(), reports: Vec::new() }
     }
 }
 

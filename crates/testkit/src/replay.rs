@@ -113,7 +113,7 @@ impl Replay {
             Event::Node(object) => FactChange::Node(self.node(object)),
             Event::ServiceRanges(ranges) => FactChange::ServiceRanges(ranges),
             Event::Listed => return Touched::everything(),
-            Event::Triggered(_) => return Touched::nothing(),
+            Event::Triggered(_) | Event::Awaited(_) => return Touched::nothing(),
         })
     }
 

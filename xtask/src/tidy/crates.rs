@@ -43,12 +43,12 @@ const THROUGH: [Never; 5] = [
     },
     Never {
         rooms: &["pod-*"],
-        depend_on: &["service-*", "proxy*"],
+        depend_on: &["service-*", "proxy*", "up"],
         why: "pods and proxy meet in `up` alone",
     },
     Never {
         rooms: &["service-*", "proxy*"],
-        depend_on: &["pod-*"],
+        depend_on: &["pod-*", "up"],
         why: "pods and proxy meet in `up` alone",
     },
 ];

@@ -72,6 +72,7 @@ impl Stage {
             endpoint_slices: 2,
             triggers: vec![SystemTime::now()],
             received: None,
+            awaited: Vec::new(),
         });
         let (plan, _) = plan(&self.facts, touched, Family::V4);
         self.watched.want(&plan);

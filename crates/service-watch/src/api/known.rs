@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::objects::{About, Claim, Fact, Key, Statement};
+use crate::objects::{Fact, Key, Statement};
+use crate::vocabulary::{About, Claim};
 use crate::{Batch, Event, Report};
 use manifest_documents::FieldError;
 

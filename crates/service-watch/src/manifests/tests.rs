@@ -7,7 +7,7 @@ use service_plan::{EndpointSlice, Service, ServiceName, SliceName};
 use tempfile::TempDir;
 
 use super::*;
-use crate::NodeObject;
+use crate::{Batch, Event, NodeObject};
 
 /// What someone who listens knows.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -30,7 +30,7 @@ impl Known {
                 Event::Node(node) => self.node = node,
                 Event::ServiceRanges(ranges) => self.ranges = ranges,
                 Event::Listed => self.listed += 1,
-                Event::Triggered(_) => {}
+                Event::Triggered(_) | Event::Awaited(_) => {}
             }
         }
     }

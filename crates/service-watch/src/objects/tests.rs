@@ -1,12 +1,17 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::vocabulary::Understood;
 use manifest_documents::Syntax;
 
 fn statements(yaml: &str) -> Vec<Statement> {
     let chunks = manifest_documents::chunks(Syntax::Yaml, yaml).into_iter();
     chunks
-        .flat_map(|chunk| manifest_documents::read(Syntax::Yaml, chunk).expect("the test's own YAML"))
+        .flat_map(|chunk| {
+            manifest_documents::read::<Understood<Services>>(Syntax::Yaml, chunk)
+                .expect("the test's own YAML")
+        })
+        .map(|one| one.0)
         .collect()
 }
 

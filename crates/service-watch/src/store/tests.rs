@@ -1,4 +1,7 @@
 use super::*;
+use crate::Event;
+use crate::objects::{Fact, Key, Services};
+use crate::vocabulary::Understood;
 use manifest_documents::Syntax;
 
 /// A Service with this last part of its address; the name may have a namespace before a slash.
@@ -13,32 +16,43 @@ fn service(name: &str, address: u8) -> String {
 const BAD_WEB: &str = "---\napiVersion: v1\nkind: Service\nmetadata: {name: web}\n\
                        spec: {clusterIP: 10.0.0.9, ports: [{port: 70000}]}\n";
 
-fn news(path: &str, yaml: &str) -> (FileName, FileNews) {
+type News = FileNews<Key, Fact>;
+
+fn news(path: &str, yaml: &str) -> (FileName, News) {
+    let read =
+        |chunk| manifest_documents::read::<Understood<Services>>(Syntax::Yaml, chunk).expect("good YAML");
     let part = |chunk| Part {
         hash: 0,
         position: Position::Unknown,
-        said: Said::New(manifest_documents::read(Syntax::Yaml, chunk).expect("good YAML")),
+        said: Said::New(read(chunk).into_iter().map(|one| one.0).collect()),
     };
     let parts = manifest_documents::chunks(Syntax::Yaml, yaml).into_iter().map(part).collect();
     (Arc::from(OsStr::new(path)), FileNews::Says(parts))
 }
 
-fn gone(path: &str) -> (FileName, FileNews) {
+fn gone(path: &str) -> (FileName, News) {
     (Arc::from(OsStr::new(path)), FileNews::Gone)
 }
 
-fn broken(path: &str, message: &str) -> (FileName, FileNews) {
+fn broken(path: &str, message: &str) -> (FileName, News) {
     let report = Report { place: path.to_owned(), message: message.to_owned() };
     (Arc::from(OsStr::new(path)), FileNews::Broken(report))
 }
 
-fn store() -> Store {
-    Store::new("node-1".into())
+/// A store, and what its changes mean to a proxy.
+struct Proxys {
+    store: Store<Key, Fact>,
+    words: Services,
+}
+
+fn store() -> Proxys {
+    Proxys { store: Store::new(), words: Services::of("node-1") }
 }
 
 /// Events and reports in short, in the order in which they are told.
-fn told(store: &mut Store, news: impl IntoIterator<Item = (FileName, FileNews)>) -> Vec<String> {
-    let batch = store.apply(news.into_iter().collect());
+fn told(proxys: &mut Proxys, news: impl IntoIterator<Item = (FileName, News)>) -> Vec<String> {
+    let changes = proxys.store.apply(news.into_iter().collect(), &proxys.words);
+    let batch = proxys.words.news(changes);
     let event = |event: Event| match event {
         Event::Service(name, Some(service)) => format!("+{name} {}", service.cluster_ips[0]),
         Event::Service(name, None) => format!("-{name}"),
@@ -48,7 +62,7 @@ fn told(store: &mut Store, news: impl IntoIterator<Item = (FileName, FileNews)>)
         Event::Node(None) => "no node".to_owned(),
         Event::ServiceRanges(ranges) => format!("ranges {ranges:?}"),
         Event::Listed => "listed".to_owned(),
-        Event::Triggered(_) => "triggered".to_owned(),
+        Event::Triggered(_) | Event::Awaited(_) => unreachable!("no file tells that"),
     };
     let reports = batch.reports.iter().map(ToString::to_string);
     batch.events.into_iter().map(event).chain(reports).collect()

@@ -28,7 +28,8 @@ fn word(event: &Event) -> String {
         | Event::Triggered(_)
         | Event::Node(_)
         | Event::ServiceRanges(_)
-        | Event::Listed => format!("{event:?}"),
+        | Event::Listed
+        | Event::Awaited(_) => format!("{event:?}"),
     }
 }
 
