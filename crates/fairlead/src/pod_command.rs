@@ -243,11 +243,15 @@ fn read(path: &Path) -> Result<(String, Syntax)> {
     Ok((text, Syntax::of(path.as_os_str().as_encoded_bytes()).unwrap_or(Syntax::Yaml)))
 }
 
+/// The command line that holds a pod.
+pub(crate) fn holder() -> Result<Vec<OsString>> {
+    let program = std::env::current_exe().context("find this program")?;
+    Ok(vec![program.into_os_string(), OsString::from("pod"), OsString::from("hold")])
+}
+
 /// Opens the root, and gives pods whose holders have died others.
 fn open(root: &Path, node: NodeFacts) -> Result<Root> {
-    let program = std::env::current_exe().context("find this program")?;
-    let holder = [program.into_os_string(), OsString::from("pod"), OsString::from("hold")];
-    let root = Root::open(root, holder.into(), node).map_err(told)?;
+    let root = Root::open(root, holder()?, node).map_err(told)?;
     for adoption in root.adopt().map_err(told)? {
         match adoption.outcome {
             Ok(()) => eprintln!("pod {}: its holder had died; another goes on with it", adoption.pod),

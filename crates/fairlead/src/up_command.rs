@@ -1,6 +1,5 @@
 //! `fairlead up` and `fairlead down`.
 
-use std::ffi::OsString;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +11,7 @@ use proxy::ProxyMode;
 use up::{Ranges, Settings};
 
 use crate::logging;
-use crate::pod_command::hostname;
+use crate::pod_command::{holder, hostname};
 use crate::proxy_command::stop_signals;
 
 mod live;
@@ -173,12 +172,6 @@ impl DownCommand {
 
 fn absolute(path: &std::path::Path) -> Result<PathBuf> {
     std::path::absolute(path).with_context(|| format!("find {}", path.display()))
-}
-
-/// The command line that holds a pod.
-fn holder() -> Result<Vec<OsString>> {
-    let program = std::env::current_exe().context("find this program")?;
-    Ok(vec![program.into_os_string(), OsString::from("pod"), OsString::from("hold")])
 }
 
 fn node_ports(text: &str) -> Result<(u16, u16), String> {

@@ -31,6 +31,8 @@ use crate::{Settings, UpError, node};
 const LOOK: Duration = Duration::from_millis(50);
 /// How often it is looked whether holders have died.
 const ADOPT: Duration = Duration::from_secs(1);
+/// So many reports of the files are shown.
+const REPORTS: usize = 5;
 /// So long a pod waits at most until the kernel sends it no more requests, before it is told to stop.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(10);
 
@@ -76,8 +78,9 @@ struct Conductor<'a> {
     troubles: Troubles,
     publisher: Publisher,
     told: BTreeSet<String>,
+    reports: Vec<String>,
     shown: Snapshot,
-    adopted: Instant,
+    adopted: Option<Instant>,
 }
 
 /// Keeps pods, endpoints and rules in step with the files until told to stop; then they stay as they are. What can be
@@ -130,8 +133,9 @@ pub fn up(settings: &Settings, stop: Receiver<()>, show: &mut dyn FnMut(&Snapsho
         troubles: Troubles::default(),
         publisher: Publisher::new(feed),
         told: BTreeSet::new(),
+        reports: Vec::new(),
         shown,
-        adopted: Instant::now() - ADOPT,
+        adopted: None,
     };
     conductor.run(&messages, show)
 }
@@ -167,7 +171,10 @@ impl Conductor<'_> {
         }
         for report in self.objects.take(changes) {
             warn!("{report}");
+            self.reports.push(report.to_string());
         }
+        let surplus = self.reports.len().saturating_sub(REPORTS);
+        self.reports.drain(..surplus);
         let objects = &self.objects;
         let pods = objects.pods.iter();
         let deployments = objects.deployments.iter();
@@ -216,10 +223,10 @@ impl Conductor<'_> {
 
     /// Gives pods whose holders have died others.
     fn adopt(&mut self) -> Result<(), UpError> {
-        if self.adopted.elapsed() < ADOPT {
+        if self.adopted.is_some_and(|at| at.elapsed() < ADOPT) {
             return Ok(());
         }
-        self.adopted = Instant::now();
+        self.adopted = Some(Instant::now());
         for adoption in self.root.adopt()? {
             match adoption.outcome {
                 Ok(()) => warn!(pod = adoption.pod, "its holder had died; another goes on with it"),
@@ -361,6 +368,7 @@ impl Conductor<'_> {
             pods: self.known.iter().map(row).collect(),
             services: self.publisher.rows(&self.objects, &self.served),
             problems: problems.iter().cloned().collect(),
+            reports: self.reports.clone(),
         };
         self.told = problems;
         if shown != self.shown {

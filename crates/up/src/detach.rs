@@ -26,8 +26,7 @@ pub fn detach(mut command: Command, root: &Path) -> Result<Snapshot, UpError> {
     fs::create_dir_all(parent).map_err(state::failed("make", parent))?;
     let _ = fs::remove_file(place.shown()); // that of an earlier one, if there is one
     let file = File::create(&log).map_err(state::failed("make", &log))?;
-    let begun = |source: std::io::Error| UpError::File { verb: "write", path: log.clone(), source };
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file.try_clone().map_err(begun)?);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
     let started = Launch::new(command).in_own_session().start();
     let started = started.map_err(|error| UpError::Ended(error.to_string()))?;
     loop {

@@ -30,7 +30,7 @@ pub enum UpError {
     /// Another directory is up.
     #[error(
         "{} is up under {}; take it down first (fairlead down {0}), or give this one another --root",
-        other.display(), root.display(), other.display()
+        other.display(), root.display()
     )]
     Other {
         /// The root.

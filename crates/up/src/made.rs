@@ -111,3 +111,6 @@ fn child<'a>(fields: &'a mut Map<String, Value>, name: &str) -> &'a mut Map<Stri
     }
     value.as_object_mut().expect("it was just made one")
 }
+
+#[cfg(test)]
+mod tests;

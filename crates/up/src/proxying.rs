@@ -10,7 +10,7 @@ use crate::{Settings, UpError};
 /// The proxy's thread. It ends when this is dropped, and the rules stay.
 pub(crate) struct Proxying {
     pub(crate) mode: ProxyMode,
-    _stop: Sender<()>,
+    stop: Sender<()>,
 }
 
 /// What the proxy is told to be.
@@ -44,6 +44,12 @@ impl Proxying {
         let (_, unchanging) = mpsc::channel();
         let work = move || ended(proxy::serve(&input, stopped, unchanging));
         thread::Builder::new().name("proxy".to_owned()).spawn(work).map_err(UpError::Thread)?;
-        Ok(Self { mode, _stop: stop })
+        Ok(Self { mode, stop })
+    }
+}
+
+impl Drop for Proxying {
+    fn drop(&mut self) {
+        let _ = self.stop.send(()); // it may have ended
     }
 }

@@ -97,7 +97,8 @@ pub(crate) fn statement(document: Document) -> Statement<Key, Service> {
     };
     let selector = selector(&spec, &mut findings);
     let ports = ports(&spec, &mut findings);
-    if selector.is_empty() && !external {
+    let selects = |labels: &Value| labels.as_object().is_none_or(|labels| !labels.is_empty());
+    if !external && !spec.get("selector").is_some_and(selects) {
         findings.remark("spec.selector", "is missing, so it has only endpoints that EndpointSlices give it");
     }
     let accepted = findings.unless_refused(());

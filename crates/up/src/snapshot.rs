@@ -21,6 +21,8 @@ pub struct Snapshot {
     pub services: Vec<ServiceRow>,
     /// What cannot be as the files want it, and why.
     pub problems: Vec<String>,
+    /// What was last found wrong in the files.
+    pub reports: Vec<String>,
 }
 
 /// A pod.

@@ -98,3 +98,6 @@ fn shown(owner: &Owner) -> (String, &'static str) {
         Owner::Deployment(name) => (format!("Deployment {name}"), "spec.template."),
     }
 }
+
+#[cfg(test)]
+mod tests;

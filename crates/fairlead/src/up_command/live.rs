@@ -49,10 +49,10 @@ impl View {
 
     /// Shows what changed. Nobody has to read it.
     pub(crate) fn show(&mut self, snapshot: &Snapshot) {
-        let nothing = (Snapshot::default(), Instant::now() - REDRAW);
-        let (before, at) = self.shown.as_ref().unwrap_or(&nothing);
-        let is_news = before != snapshot;
-        if !is_news && (self.manner == Manner::Lines || at.elapsed() < REDRAW) {
+        let nothing = Snapshot::default();
+        let before = self.shown.as_ref().map_or(&nothing, |(before, _)| before);
+        let is_recent = self.shown.as_ref().is_some_and(|(_, at)| at.elapsed() < REDRAW);
+        if before == snapshot && (self.manner == Manner::Lines || is_recent) {
             return;
         }
         let text = match self.manner {
@@ -114,13 +114,12 @@ pub(crate) fn tables(snapshot: &Snapshot, requests: Option<&Requests>) -> String
     }));
     text += "\n";
     text += &table(&rows);
-    for problem in &snapshot.problems {
-        text += &format!("\n{problem}");
-    }
-    if !snapshot.problems.is_empty() {
+    let said: Vec<_> =
+        snapshot.problems.iter().chain(&snapshot.reports).map(|line| format!("{line}\n")).collect();
+    if !said.is_empty() {
         text += "\n";
     }
-    text
+    text + &said.concat()
 }
 
 fn joined(ips: &[std::net::IpAddr]) -> String {

@@ -154,11 +154,11 @@ impl World {
             Ok(answer)
         };
         let answer = self.netns.run(ask).expect("the namespace").map_err(|error| error.to_string())?;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.starts_with("HTTP/1.0 200") || head.starts_with("HTTP/1.1 200") => {
-                Ok(body.to_owned())
-            }
-            _ => Err(format!("answered {answer:?}")),
+        // What a script says of itself ends its lines as the script does.
+        let answer = answer.replace("\r\n", "\n");
+        match answer.split_once("\n\n") {
+            Some((head, body)) if head.contains(" 200 ") => Ok(body.to_owned()),
+            Some(_) | None => Err(format!("answered {answer:?}")),
         }
     }
 
