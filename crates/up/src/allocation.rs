@@ -59,17 +59,18 @@ pub(crate) fn allocated<'a>(
         }
     }
     let (mut served, mut problems) = (Served::new(), Vec::new());
+    let mut giver = Giver { ranges, taken, held };
     for (name, service) in services {
         let Some(given) = &service.served else { continue };
         let mut given = (**given).clone();
-        let outcome = with_addresses(name, service, &mut given, ranges, &mut taken, held)
-            .and_then(|()| with_node_ports(name, service, &mut given, ranges, &mut taken, held));
+        let addresses = giver.give_addresses(name, service, &mut given);
+        let outcome = addresses.and_then(|()| giver.give_node_ports(name, service, &mut given));
         match outcome {
             Ok(()) => drop(served.insert(name.clone(), Arc::new(given))),
             Err(error) => problems.push(error),
         }
     }
-    held.addresses.retain(|_, addresses| !addresses.is_empty());
+    giver.held.addresses.retain(|_, addresses| !addresses.is_empty());
     (served, problems)
 }
 
@@ -78,6 +79,13 @@ pub(crate) fn allocated<'a>(
 struct Taken {
     addresses: BTreeSet<IpAddr>,
     ports: BTreeSet<u16>,
+}
+
+/// Whoever gives what is free.
+struct Giver<'a> {
+    ranges: &'a Ranges,
+    taken: Taken,
+    held: &'a mut Held,
 }
 
 /// A node port that is to be given.
@@ -115,70 +123,70 @@ impl Ranges {
     }
 }
 
-fn with_addresses(
-    name: &ServiceName,
-    service: &Service,
-    given: &mut service_plan::Service,
-    ranges: &Ranges,
-    taken: &mut Taken,
-    held: &mut Held,
-) -> Result<(), FieldError> {
-    if service.wants != Wants::Addresses {
-        return Ok(());
-    }
-    let object = format!("Service {name}");
-    let wrong = |message| problem(&object, "spec.clusterIP", message);
-    let kept = held.addresses.entry(name.to_string()).or_default();
-    let node = ranges.families();
-    let wanted = service.families(&node);
-    kept.retain(|ip| wanted.contains(&Family::of(*ip)));
-    for family in wanted {
-        if let Some(ip) = kept.iter().find(|ip| family.has(ip)) {
-            given.cluster_ips.push(*ip);
-            continue;
+impl Giver<'_> {
+    fn give_addresses(
+        &mut self,
+        name: &ServiceName,
+        service: &Service,
+        given: &mut service_plan::Service,
+    ) -> Result<(), FieldError> {
+        if service.wants != Wants::Addresses {
+            return Ok(());
         }
-        let range =
-            ranges.of(*family).ok_or_else(|| wrong(format!("there is no range of {family} addresses")))?;
-        let free = candidates(range, &name.to_string()).find(|ip| !taken.addresses.contains(ip));
-        let ip = free.ok_or_else(|| wrong(format!("every address of {range} is taken")))?;
-        taken.addresses.insert(ip);
-        kept.push(ip);
-        given.cluster_ips.push(ip);
+        let object = format!("Service {name}");
+        let wrong = |message| problem(&object, "spec.clusterIP", message);
+        let kept = self.held.addresses.entry(name.to_string()).or_default();
+        let node = self.ranges.families();
+        let wanted = service.families(&node);
+        kept.retain(|ip| wanted.contains(&Family::of(*ip)));
+        for family in wanted {
+            if let Some(ip) = kept.iter().find(|ip| family.has(ip)) {
+                given.cluster_ips.push(*ip);
+                continue;
+            }
+            let none = || wrong(format!("there is no range of {family} addresses"));
+            let range = self.ranges.of(*family).ok_or_else(none)?;
+            let free = candidates(range, &name.to_string()).find(|ip| !self.taken.addresses.contains(ip));
+            let ip = free.ok_or_else(|| wrong(format!("every address of {range} is taken")))?;
+            self.taken.addresses.insert(ip);
+            kept.push(ip);
+            given.cluster_ips.push(ip);
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-fn with_node_ports(
-    name: &ServiceName,
-    service: &Service,
-    given: &mut service_plan::Service,
-    ranges: &Ranges,
-    taken: &mut Taken,
-    held: &mut Held,
-) -> Result<(), FieldError> {
-    for OpenPort { key, index } in open_ports(name, service) {
-        let (first, last) = (*ranges.node_ports.start(), *ranges.node_ports.end());
-        let free = || places(u128::from(last.saturating_sub(first)) + 1, 32, 128, &key);
+    fn give_node_ports(
+        &mut self,
+        name: &ServiceName,
+        service: &Service,
+        given: &mut service_plan::Service,
+    ) -> Result<(), FieldError> {
+        let (first, last) = (*self.ranges.node_ports.start(), *self.ranges.node_ports.end());
         let number = |place: u128| u16::try_from(u128::from(first) + place).unwrap_or(last);
-        let port = match held.node_ports.get(&key) {
-            Some(port) => Some(*port),
-            None => free().map(number).find(|port| !taken.ports.contains(port)),
-        };
-        let path = index
-            .map_or("spec.healthCheckNodePort".to_owned(), |index| format!("spec.ports[{index}].nodePort"));
-        let full =
-            || problem(&format!("Service {name}"), path, format!("every port of {first}-{last} is taken"));
-        let port = port.ok_or_else(full)?;
-        taken.ports.insert(port);
-        held.node_ports.insert(key, port);
-        let port = NodePort::new(port);
-        match index.map(|index| given.ports.get_mut(index)) {
-            None => given.health_check_node_port = port,
-            Some(Some(one)) => one.node_port = port,
-            Some(None) => {}
+        for OpenPort { key, index } in open_ports(name, service) {
+            let count = u128::from(last.saturating_sub(first)) + 1;
+            let taken = &self.taken.ports;
+            let free = || places(count, 32, 128, &key).map(number).find(|port| !taken.contains(port));
+            let port = self.held.node_ports.get(&key).copied().or_else(free);
+            let full = || {
+                let path = match index {
+                    Some(index) => format!("spec.ports[{index}].nodePort"),
+                    None => "spec.healthCheckNodePort".to_owned(),
+                };
+                problem(&format!("Service {name}"), path, format!("every port of {first}-{last} is taken"))
+            };
+            let port = port.ok_or_else(full)?;
+            self.taken.ports.insert(port);
+            self.held.node_ports.insert(key, port);
+            let port = NodePort::new(port);
+            match index.map(|index| given.ports.get_mut(index)) {
+                None => given.health_check_node_port = port,
+                Some(Some(one)) => one.node_port = port,
+                Some(None) => {}
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The node ports that a Service leaves open.
