@@ -52,7 +52,7 @@ pub struct Services {
     node_name: Arc<str>,
     service_cidrs: BTreeMap<Arc<str>, Arc<[IpNet]>>,
     /// Those of all, as they were last told.
-    service_ranges: Vec<IpNet>,
+    pub(crate) service_ranges: Vec<IpNet>,
 }
 
 impl Services {

@@ -25,6 +25,8 @@ pub(crate) fn configuration(
         hostname_override: settings.node_name.clone(),
         // Nobody asks a single node whether it may have more work.
         healthz_bind_address: String::new(),
+        // Pods would have the score of whoever starts them.
+        oom_score_adj: 0,
         ..KubeProxyConfiguration::default()
     };
     Ok(written.checked(&OwnSettings::default(), auto)?)

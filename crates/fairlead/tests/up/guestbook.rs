@@ -15,7 +15,7 @@ const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples/guest
 
 /// A node on which the guestbook is up.
 fn guestbook() -> World {
-    let mut world = World::new();
+    let world = World::new();
     for entry in fs::read_dir(EXAMPLE).expect("the example").flatten() {
         let (name, path) = (entry.file_name().into_string().expect("text"), entry.path());
         if Path::new(&name).extension().is_some_and(|ending| ending == "yaml") {
@@ -61,7 +61,7 @@ fn under_a_client<T>(world: &World, work: impl FnOnce() -> T) -> (T, Vec<String>
 
 #[test]
 fn the_guestbook_lives_through_kills_scaling_rolls_and_the_end_of_up_and_leaves_nothing() {
-    let mut world = guestbook();
+    let world = guestbook();
     let first =
         world.await_shown("all is up", |shown| has_pods(shown, 6) && ready(shown, "store").len() == 1);
     assert_eq!(first["services"].as_array().map(Vec::len), Some(3));

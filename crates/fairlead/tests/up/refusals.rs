@@ -28,7 +28,7 @@ fn pod(name: &str, image: &str) -> String {
 
 #[test]
 fn what_cannot_be_is_said_in_a_line_each_and_hurts_no_other() {
-    let mut world = World::new();
+    let world = World::new();
     world.write("a.yaml", WEB);
     // Two addresses: that of `web`, and one more.
     world.up(&["--pod-cidr", "10.244.9.0/29", "--service-cidr", "10.96.9.0/30"]);
@@ -51,7 +51,7 @@ fn what_cannot_be_is_said_in_a_line_each_and_hurts_no_other() {
         world.write(&format!("h{number}.yaml"), &pod(&format!("many-{number}"), "rootfs:/srv/busybox"));
     }
     let expected = [
-        "b.yaml:1: Pod default/web: is ignored here, for ",
+        "b.yaml: Pod default/web: is ignored here, for ",
         "Pod default/none: spec.containers[a].image: image rootfs:/none/at/all: not found",
         "d.yaml:1: Service default/lone: spec.selector: is missing",
         "spec.clusterIP: every address of 10.96.9.0/30 is taken",

@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,7 @@ const ADDRESS: &str = "192.0.2.1";
 pub(crate) struct World {
     directory: TempDir,
     netns: Netns,
-    up: Option<Child>,
+    up: Mutex<Option<Child>>,
 }
 
 impl World {
@@ -36,7 +37,7 @@ impl World {
         let netns = Netns::new().expect("a network namespace");
         let address = format!("{ADDRESS}/32").parse().expect("an address");
         Links::of(&netns).and_then(|mut links| links.add_address("lo", address)).expect("an address");
-        Self { directory, netns, up: None }
+        Self { directory, netns, up: Mutex::new(None) }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -89,30 +90,34 @@ impl World {
     }
 
     /// Starts `fairlead up`.
-    pub(crate) fn up(&mut self, words: &[&str]) {
+    pub(crate) fn up(&self, words: &[&str]) {
         let log = File::options().create(true).append(true).open(self.log()).expect("a log");
         let manifests = self.manifests();
         let mut command = self.command(&["up", manifests.to_str().expect("text")]);
         command.args(words).stdout(log.try_clone().expect("a log")).stderr(log);
         let child = self.netns.run(|| command.spawn()).expect("the namespace").expect("fairlead starts");
-        self.up = Some(child);
+        *self.running() = Some(child);
     }
 
     /// Ends `fairlead up` by a signal.
-    pub(crate) fn signal(&mut self, signal: Signal) {
-        let mut up = self.up.take().expect("it runs");
+    pub(crate) fn signal(&self, signal: Signal) {
+        let mut up = self.running().take().expect("it runs");
         let pid = i32::try_from(up.id()).ok().and_then(Pid::from_raw).expect("a process");
         kill_process(pid, signal).expect("signalled");
         up.wait().expect("ended");
     }
 
-    pub(crate) fn down(&mut self) {
+    pub(crate) fn down(&self) {
         let manifests = self.manifests();
         let output = self.fairlead(&["down", manifests.to_str().expect("text")]);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        if let Some(mut up) = self.up.take() {
+        if let Some(mut up) = self.running().take() {
             assert!(up.wait().expect("ended").success(), "{}", self.logged());
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, Option<Child>> {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn log(&self) -> PathBuf {
@@ -214,7 +219,7 @@ fn cgroups_called(directory: &Path, name: &str) -> Vec<PathBuf> {
 
 impl Drop for World {
     fn drop(&mut self) {
-        if let Some(mut up) = self.up.take() {
+        if let Some(mut up) = self.running().take() {
             let _ = up.kill();
             let _ = up.wait();
         }

@@ -189,7 +189,7 @@ proptest! {
         if named {
             fields.insert("metadata".to_owned(), serde_json::json!({ "name": "a" }));
         }
-        let statement = Statement::from(Document { position: Position::Unknown, fields });
+        let statement = Services::statement(Document { position: Position::Unknown, fields });
         if let About::Object(_, Claim::Refused) = statement.about {
             prop_assert!(!statement.problems.is_empty());
         }

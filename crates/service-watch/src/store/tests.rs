@@ -163,7 +163,7 @@ fn of_two_definitions_in_one_file_the_first_wins() {
     );
     let mut store = self::store();
     assert_eq!(told(&mut store, [news("a", &(BAD_WEB.to_owned() + &service("web", 2)))]).len(), 2);
-    assert_eq!(store.service_ranges, []);
+    assert_eq!(store.words.service_ranges, []);
 }
 
 #[test]
@@ -217,8 +217,8 @@ fn an_unchanged_object_stays_the_same_allocation() {
     let mut store = store();
     told(&mut store, [news("a", &service("web", 1))]);
     let key = Key::Service(service_plan::ServiceName::new("default", "web"));
-    let Some(Fact::Service(before)) = store.fact(&key).cloned() else { panic!() };
+    let Some(Fact::Service(before)) = store.store.fact(&key).cloned() else { panic!() };
     told(&mut store, [news("a", &(service("api", 2) + &service("web", 1)))]);
-    let Some(Fact::Service(after)) = store.fact(&key).cloned() else { panic!() };
+    let Some(Fact::Service(after)) = store.store.fact(&key).cloned() else { panic!() };
     assert!(Arc::ptr_eq(&before, &after));
 }
