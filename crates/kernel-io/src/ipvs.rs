@@ -284,6 +284,9 @@ impl Servers {
 }
 
 impl Target<ipvs::Ipvs> for Servers {
+    /// As many as two system calls take.
+    const LARGE: usize = 2 * crate::pipeline::AT_ONCE;
+
     fn read(&mut self, found: &mut dyn FnMut(Key, Value)) -> Result<(), ReadError> {
         let failed = |source: NetlinkError| ReadError { source: source.into() };
         let mut draining = BTreeMap::new();

@@ -13,7 +13,7 @@ pub(crate) struct Pipeline {
 }
 
 /// How many requests go into one system call. Each may be refused, and all refusals must find room.
-const AT_ONCE: usize = 1024;
+pub(crate) const AT_ONCE: usize = 1024;
 
 /// Room for as many refusals, as the kernel counts it.
 const ANSWERS: usize = 4 * 1024 * 1024;

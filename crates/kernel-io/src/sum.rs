@@ -20,6 +20,9 @@ where
     First: Target<A>,
     Then: Target<B>,
 {
+    /// What is enough for either is enough for both.
+    const LARGE: usize = if First::LARGE < Then::LARGE { First::LARGE } else { Then::LARGE };
+
     fn read(
         &mut self,
         found: &mut dyn FnMut(Either<A::Key, B::Key>, Either<A::Value, B::Value>),
