@@ -7,8 +7,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use bench::figure::{Figure, Figures, Goal};
 use service_plan::{
-    EndpointSlice, FactChange, Facts, Family, Health, LocalPodsSetting, LocalhostNodePorts, Mark,
-    MasqueradeAll, Node, NodePortSetting, Policy, Port, Protocol, Service, ServiceKind, ServiceName,
+    ClientHeader, EndpointSlice, FactChange, Facts, Family, Health, LocalPodsSetting, LocalhostNodePorts,
+    Mark, MasqueradeAll, Node, NodePortSetting, Policy, Port, Protocol, Service, ServiceKind, ServiceName,
     ServicePort, Settings, SliceEndpoint, SliceName, SlicePort, plan,
 };
 
@@ -92,6 +92,7 @@ fn service(number: u32, web: &Arc<str>) -> Result<Service> {
         health_check_node_port: None,
         weights: std::collections::BTreeMap::new(),
         scheduler: None,
+        header: ClientHeader::None,
     })
 }
 

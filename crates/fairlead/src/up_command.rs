@@ -105,7 +105,7 @@ impl UpCommand {
         let stop = stop_signals()?;
         let mut view = live::View::new(live::Manner::of(live), &settings)?;
         up::up(&settings, stop, &mut |snapshot| view.show(snapshot))?;
-        view.end("stopped; pods and rules stay");
+        live::end("stopped; pods and rules stay");
         Ok(())
     }
 

@@ -97,7 +97,7 @@ pub fn once(input: &Input) -> Result<(), ProxyError> {
         return Err(ProxyError::OnceUserspace);
     }
     let mut opened = open(&input.configuration, &knowledge)?;
-    let mut remarks = Remarks::new(mode, ipvs).map_err(ModeError::from)?;
+    let mut remarks = Remarks::new(mode, ipvs)?;
     for (family, reconciler) in &mut opened.families {
         let mut plan = knowledge.plan(&Touched::everything(), *family);
         remarks.settle(&mut plan);
@@ -125,8 +125,7 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
     let opened = open(&input.configuration, &knowledge)?;
     let served = opened.served();
     let Opened { families, relay } = opened;
-    let Configuration { mode, ipvs, .. } = &input.configuration;
-    let mut remarks = Remarks::new(*mode, ipvs).map_err(ModeError::from)?;
+    let mut remarks = Remarks::new(input.configuration.mode, &input.configuration.ipvs)?;
     initialize::take_place(input.configuration.oom_score_adj);
     initialize::advise(&input.configuration, &served);
     let (sender, messages) = mpsc::channel();

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use service_plan::{ClientHeader, Plan, ServiceName};
 use tracing::warn;
 
-use crate::ipvs::{IpvsError, IpvsSettings, Wishes};
-use crate::modes::ProxyMode;
+use crate::ipvs::{IpvsSettings, Wishes};
+use crate::modes::{ModeError, ProxyMode};
 
 /// Looks at every plan.
 pub(crate) struct Remarks {
@@ -15,7 +15,7 @@ pub(crate) struct Remarks {
 }
 
 impl Remarks {
-    pub(crate) fn new(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Self, IpvsError> {
+    pub(crate) fn new(mode: ProxyMode, ipvs: &IpvsSettings) -> Result<Self, ModeError> {
         let headers = Headers { mode, told: BTreeSet::new() };
         Ok(Self { wishes: Wishes::new(mode, ipvs)?, headers })
     }

@@ -27,7 +27,7 @@ pub enum Origin {
 
 /// An origin that was opened.
 pub(crate) enum Source {
-    Manifests(Manifests),
+    Manifests(Box<Manifests>),
     Api(Box<Api>),
     Fed(Feed),
 }
@@ -58,7 +58,7 @@ impl Source {
     ) -> Result<Self, ProxyError> {
         match origin {
             Origin::Manifests(directory) => {
-                Ok(Self::Manifests(Manifests::open(directory.clone(), node_name)?))
+                Ok(Self::Manifests(Box::new(Manifests::open(directory.clone(), node_name)?)))
             }
             Origin::Api(access) => {
                 let needs = match settings.local_pods {

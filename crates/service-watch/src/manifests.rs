@@ -34,7 +34,7 @@ const TICK: Duration = Duration::from_millis(50);
 /// A directory of manifests: all files that end in `.yaml`, `.yml` or `.json`, at any depth.
 #[derive(Debug)]
 pub struct Directory<V: Vocabulary> {
-    directory: PathBuf,
+    root: PathBuf,
     words: V,
     store: Store<V::Key, V::Fact>,
     /// Without a stamp a file is read again at the next look, whatever its version.
@@ -86,7 +86,7 @@ impl<V: Vocabulary> Directory<V> {
             return Err(OpenError { directory, source });
         }
         Ok(Self {
-            directory,
+            root: directory,
             words,
             store: Store::new(),
             stamps: BTreeMap::new(),
@@ -97,7 +97,7 @@ impl<V: Vocabulary> Directory<V> {
 
     /// Reads what is new since the last time; everything, the first time.
     pub fn read(&mut self) -> V::News {
-        let listing = tree::list(&self.directory, &mut |_| ());
+        let listing = tree::list(&self.root, &mut |_| ());
         let changes = self.look_at_all(listing, None);
         self.words.news(changes)
     }
@@ -109,9 +109,9 @@ impl<V: Vocabulary> Directory<V> {
             let directory = directory.to_owned();
             move |source| WatchError { directory, source }
         };
-        let mut watcher = Watcher::new().map_err(io::Error::from).map_err(failed(&self.directory))?;
+        let mut watcher = Watcher::new().map_err(io::Error::from).map_err(failed(&self.root))?;
         let stop = watcher.stop();
-        let named = failed(&self.directory);
+        let named = failed(&self.root);
         let thread = std::thread::Builder::new().name("manifests".to_owned());
         let thread = thread.spawn(move || self.send_changes(&mut watcher, &out)).map_err(named)?;
         Ok(Watching { stop, thread: Some(thread) })
@@ -140,12 +140,12 @@ impl<V: Vocabulary> Directory<V> {
         if anything == Anything::Named {
             let news = self.read_files(files.iter().cloned());
             // The files of a directory that is going go first, one by one; but once it is gone they are kept.
-            if self.directory.is_dir() {
+            if self.root.is_dir() {
                 return self.store.apply(news, &self.words);
             }
         }
         self.stamps.extend(files.into_iter().map(|path| (path, None)));
-        let (listing, blind) = watcher.renew(&self.directory, |notice| tree::list(&self.directory, notice));
+        let (listing, blind) = watcher.renew(&self.root, |notice| tree::list(&self.root, notice));
         self.look_at_all(listing, blind)
     }
 
@@ -158,7 +158,7 @@ impl<V: Vocabulary> Directory<V> {
             blind.into_iter().map(|(path, error)| blind_report(&path, error)).collect();
         let mut changes = Changes::default();
         match listing {
-            Err(error) => drop(troubles.insert(unreadable_report(&self.directory, &error))),
+            Err(error) => drop(troubles.insert(unreadable_report(&self.root, &error))),
             Ok(Listing { files, unreadable }) => {
                 troubles.extend(unreadable.iter().map(|(path, error)| unreadable_report(path, error)));
                 let hidden =

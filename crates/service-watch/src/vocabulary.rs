@@ -99,7 +99,7 @@ impl<K, F> Changes<K, F> {
 
 impl<K, F> Default for Changes<K, F> {
     fn default() -> Self {
-        Self { objects: Vec::new(), reports: Vec::new(), lists: Lists::Later }
+        Self { objects: Vec::new(), reports: Vec::new(), lists: Lists::Later, received: None }
     }
 }
 

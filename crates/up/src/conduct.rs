@@ -407,8 +407,11 @@ fn pass_on<T: Send + 'static>(
     word: fn(T) -> Message,
 ) -> Result<(), UpError> {
     let work = move || {
-        // It ends when nobody sends any more, or nobody listens.
-        let _unheard = messages.into_iter().try_for_each(|message| out.send(word(message)));
+        for message in messages {
+            if out.send(word(message)).is_err() {
+                return;
+            }
+        }
     };
     thread::Builder::new().name("messages".to_owned()).spawn(work).map(drop).map_err(UpError::Thread)
 }

@@ -75,7 +75,7 @@ impl Known {
             let (owner, revision) = known.made.ours.clone()?;
             let course = match known.course(patience(&owner)) {
                 Course::Stands(_) if is_leaving(name) => Course::Leaves,
-                course => course,
+                course @ (Course::Stands(_) | Course::Leaves | Course::Over(_)) => course,
             };
             Some(Present { name: name.clone(), owner, revision, course })
         };

@@ -64,7 +64,7 @@ impl Publisher {
             events.push(Event::Node(now.node.clone()));
         }
         differing(&before.services, &now.services, |name, service| {
-            events.push(Event::Service(name, service))
+            events.push(Event::Service(name, service));
         });
         differing(&before.slices, &now.slices, |name, slice| events.push(Event::EndpointSlice(name, slice)));
         if self.told.is_none() {

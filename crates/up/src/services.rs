@@ -105,14 +105,15 @@ pub(crate) fn statement(document: Document) -> Statement<Key, Service> {
     problems.extend(findings.into_errors(|| key.to_string()));
     let (served, wants) = match claim {
         Claim::Refused => return Statement { position, about: About::Object(key, Claim::Refused), problems },
-        Claim::NotOurs => (None, Wants::Nothing),
         Claim::Is(Fact::Service(service)) if open => {
             let mut service = (*service).clone();
             service.cluster_ips.clear();
             (Some(Arc::new(service)), Wants::Addresses)
         }
         Claim::Is(Fact::Service(service)) => (Some(service), Wants::NodePorts),
-        Claim::Is(Fact::EndpointSlice(_) | Fact::Node(_) | Fact::ServiceCidr(_)) => (None, Wants::Nothing),
+        Claim::NotOurs | Claim::Is(Fact::EndpointSlice(_) | Fact::Node(_) | Fact::ServiceCidr(_)) => {
+            (None, Wants::Nothing)
+        }
     };
     let of_addresses = |service: &Arc<service_plan::Service>| {
         service.cluster_ips.iter().map(|ip| Family::of(*ip)).collect::<Vec<_>>()
@@ -190,9 +191,9 @@ fn selector(spec: &Map<String, Value>, findings: &mut Findings) -> BTreeMap<Stri
         None | Some(Value::Null) => {}
         Some(Value::Object(labels)) => {
             for (label, value) in labels {
-                match value {
-                    Value::String(value) => drop(selector.insert(label.clone(), value.clone())),
-                    _ => findings.refuse(format_args!("spec.selector.{label}"), "is not text"),
+                match value.as_str() {
+                    Some(value) => drop(selector.insert(label.clone(), value.to_owned())),
+                    None => findings.refuse(format_args!("spec.selector.{label}"), "is not text"),
                 }
             }
         }

@@ -56,6 +56,9 @@ pub(crate) struct Place {
     pub(crate) zone: Option<Arc<str>>,
 }
 
+/// The ports of a Service as they are in a pod.
+type Ports = Vec<(Arc<str>, Protocol, Port)>;
+
 /// The slices of a Service, of these families. Pods in which its named ports have other numbers have slices of their own.
 pub(crate) fn slices(
     name: &ServiceName,
@@ -69,7 +72,7 @@ pub(crate) fn slices(
         return slices;
     }
     for family in families {
-        let mut by_ports: BTreeMap<Vec<(Arc<str>, Protocol, Port)>, Vec<SliceEndpoint>> = BTreeMap::new();
+        let mut by_ports: BTreeMap<Ports, Vec<SliceEndpoint>> = BTreeMap::new();
         for backend in backends.iter().filter(|backend| backend.is_meant_by(name, service)) {
             let Some(address) = backend.ips.iter().copied().find(|ip| family.has(ip)) else { continue };
             let endpoint = SliceEndpoint {
@@ -115,7 +118,7 @@ impl Backend {
     }
 
     /// The ports of a Service as they are in this pod; one whose name no container has is left out.
-    fn ports_of(&self, service: &Service) -> Vec<(Arc<str>, Protocol, Port)> {
+    fn ports_of(&self, service: &Service) -> Ports {
         let number = |target: &Target, protocol| match target {
             Target::Number(number) => Some(*number),
             Target::Named(name) => {

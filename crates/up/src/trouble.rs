@@ -81,7 +81,18 @@ pub(crate) fn line(owner: &Owner, error: &PodError) -> String {
                 "is the name of a pod that something else has made; remove that first (fairlead pod rm)";
             Some(problem(&object, "metadata.name", message.to_owned()))
         }
-        _ => None,
+        PodError::File { .. }
+        | PodError::Content { .. }
+        | PodError::Unknown { .. }
+        | PodError::Container { .. }
+        | PodError::NotRunning { .. }
+        | PodError::Runs { .. }
+        | PodError::NoRuntime { .. }
+        | PodError::Oci { .. }
+        | PodError::Missing(_)
+        | PodError::Sandbox(_)
+        | PodError::Holder { .. }
+        | PodError::NotReady { .. } => None,
     };
     wrong.map_or_else(|| format!("{object}: {}", error.told()), |error| told(&error))
 }

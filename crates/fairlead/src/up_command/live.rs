@@ -65,11 +65,11 @@ impl View {
         print(&text);
         self.shown = Some((snapshot.clone(), Instant::now()));
     }
+}
 
-    /// Says the last word.
-    pub(crate) fn end(&self, word: &str) {
-        print(&format!("{word}\n"));
-    }
+/// Says the last word.
+pub(crate) fn end(word: &str) {
+    print(&format!("{word}\n"));
 }
 
 fn print(text: &str) {
@@ -95,7 +95,9 @@ pub(crate) fn tables(snapshot: &Snapshot, requests: Option<&Requests>) -> String
         ]
     }));
     if requests.is_none() {
-        rows.iter_mut().for_each(|row| row[6].clear());
+        for row in &mut rows {
+            row[6].clear();
+        }
     }
     text += &table(&rows);
     let mut rows = vec![
@@ -131,38 +133,33 @@ fn joined(ips: &[std::net::IpAddr]) -> String {
 
 /// A line for each change. Problems are told by the log.
 fn lines(before: &Snapshot, now: &Snapshot) -> String {
-    let mut text = String::new();
-    let pods: BTreeMap<_, _> = before.pods.iter().map(|pod| ((&pod.namespace, &pod.name), pod)).collect();
-    let mut gone = pods.clone();
-    for pod in &now.pods {
-        let name = (&pod.namespace, &pod.name);
-        gone.remove(&name);
-        let known = pods.get(&name).map(|before| said(before));
-        if known.as_ref() != Some(&said(pod)) {
-            text += &format!("pod {}/{} {}\n", pod.namespace, pod.name, said(pod));
-        }
-    }
-    for (namespace, name) in gone.keys() {
-        text += &format!("pod {namespace}/{name} gone\n");
-    }
-    for service in now.services.iter().filter(|service| !before.services.contains(service)) {
-        text += &format!("service {}\n", told(service));
-    }
-    let is_there = |one: &ServiceRow| {
-        now.services.iter().any(|other| (&other.namespace, &other.name) == (&one.namespace, &one.name))
-    };
-    for service in before.services.iter().filter(|service| !is_there(service)) {
-        text += &format!("service {}/{} gone\n", service.namespace, service.name);
-    }
+    let pods: BTreeMap<_, _> = before.pods.iter().map(|pod| (named(pod), said(pod))).collect();
+    let services: BTreeMap<_, _> = before.services.iter().map(|one| (called(one), told(one))).collect();
+    let pods_now: BTreeMap<_, _> = now.pods.iter().map(|pod| (named(pod), said(pod))).collect();
+    let services_now: BTreeMap<_, _> = now.services.iter().map(|one| (called(one), told(one))).collect();
+    let mut lines = differing("pod", &pods, &pods_now);
+    lines.extend(differing("service", &services, &services_now));
     if now.settled && !before.settled {
-        text += &format!(
-            "{} is up: {} pods, {} services\n",
-            now.directory.display(),
-            now.pods.len(),
-            now.services.len()
-        );
+        let (pods, services) = (now.pods.len(), now.services.len());
+        lines.push(format!("{} is up: {pods} pods, {services} services\n", now.directory.display()));
     }
-    text
+    lines.concat()
+}
+
+/// What is said of things that is another than before, and of those that are gone.
+fn differing(kind: &str, before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+    let news = now.iter().filter(|(name, said)| before.get(*name) != Some(*said));
+    let news = news.map(|(name, said)| format!("{kind} {name} {said}\n"));
+    let gone = before.keys().filter(|name| !now.contains_key(*name));
+    news.chain(gone.map(|name| format!("{kind} {name} gone\n"))).collect()
+}
+
+fn named(pod: &PodRow) -> String {
+    format!("{}/{}", pod.namespace, pod.name)
+}
+
+fn called(service: &ServiceRow) -> String {
+    format!("{}/{}", service.namespace, service.name)
 }
 
 fn said(pod: &PodRow) -> String {
@@ -173,9 +170,7 @@ fn said(pod: &PodRow) -> String {
 
 fn told(service: &ServiceRow) -> String {
     format!(
-        "{}/{} {} {} endpoints: {} ready, {} terminating, {} unready",
-        service.namespace,
-        service.name,
+        "{} {} endpoints: {} ready, {} terminating, {} unready",
         joined(&service.ips),
         service.ports.join(","),
         service.ready,

@@ -117,9 +117,9 @@ impl Stage {
     pub(crate) fn proxy_with(&self, capabilities: &[&str], arguments: &[&str]) -> Command {
         let mut setpriv = Command::new("setpriv");
         setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
-        let all: String = capabilities.iter().map(|capability| format!(",+{capability}")).collect();
+        let all = [&["-all"], capabilities].concat().join(",+");
         for set in ["inh-caps", "ambient-caps", "bounding-set"] {
-            setpriv.arg(format!("--{set}=-all{all}"));
+            setpriv.arg(format!("--{set}={all}"));
         }
         setpriv.args([BINARY, "proxy", "--manifests"]).arg(self.manifests()).args(arguments);
         // Root made the one that its own calls lock.

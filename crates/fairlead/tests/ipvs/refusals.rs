@@ -92,7 +92,7 @@ fn little_is_enough() {
     assert!(!servers().contains("0A60000A:0050"), "{}", servers());
 }
 
-/// IPVS is not chosen by itself, and the kernel there has no nf_tables that would do.
+/// IPVS is not chosen by itself, and the kernel there has no `nf_tables` that would do.
 fn auto() {
     let stage = Stage::with_example();
     stage.proxy(&["--once", "--proxy-mode=auto"]).success().line_with(&["auto chose the mode"]);

@@ -181,14 +181,14 @@ impl World {
         let root = root.to_str().expect("text");
         for below in ["pods", "sandboxes", "pool"] {
             let left = fs::read_dir(Path::new(root).join(below)).into_iter().flatten().flatten();
-            assert_eq!(left.map(|entry| entry.path()).collect::<Vec<_>>(), [PathBuf::new(); 0]);
+            assert_eq!(left.map(|entry| entry.path()).collect::<Vec<_>>(), Vec::<PathBuf>::new());
         }
         assert!(!Path::new(root).join("up").exists());
         let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
         assert!(!mounts.contains(root), "{mounts}");
         assert_eq!(commands_with(root), [""; 0]);
         let cgroup = format!("fairlead{}", root.replace('/', "-"));
-        assert_eq!(cgroups_called(Path::new("/sys/fs/cgroup"), &cgroup), [PathBuf::new(); 0]);
+        assert_eq!(cgroups_called(Path::new("/sys/fs/cgroup"), &cgroup), Vec::<PathBuf>::new());
         let links = self.netns.run(|| fs::read_to_string("/proc/thread-self/net/dev")).expect("entered");
         assert_eq!(links.expect("links").lines().count(), 3, "only lo");
         assert_eq!(self.printed(&["nft", "list", "ruleset"]), "");
