@@ -1,7 +1,8 @@
 //! The listeners vocabulary: sockets of ours that take connections and relay them to endpoints.
 //!
-//! A listener is known by its name. The address and port that it gets are the business of whoever opens it; rules
-//! name the listener ([`crate::xtables::Target::Listener`]), and the target that writes them puts in the numbers.
+//! A listener is known by its name, or by the address at which it must be. Where one with a name listens is the
+//! business of whoever opens it; rules name it ([`crate::xtables::Target::Listener`]), and the target that writes them
+//! puts in the numbers.
 
 use std::fmt::{self, Display, Formatter, Write};
 use std::net::SocketAddr;
@@ -15,15 +16,24 @@ pub enum Listeners {}
 /// A state of this vocabulary.
 pub type ListenersState = State<Listeners>;
 
-/// The name of a listener.
+/// What a listener is known by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// What it is called.
-    pub name: Arc<str>,
+    /// Where it is.
+    pub place: Place,
     /// What it takes.
     pub transport: Transport,
     /// Under whose address it calls endpoints.
     pub caller: Caller,
+}
+
+/// Where a listener is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Place {
+    /// Wherever there is room; it goes by this name.
+    Named(Arc<str>),
+    /// Here and nowhere else. So whoever gets the address from somebody else keeps the socket.
+    At(SocketAddr),
 }
 
 /// What can be relayed.
@@ -66,9 +76,14 @@ pub enum Caller {
 }
 
 impl Key {
-    /// One that calls endpoints under the relay's own address.
+    /// One that goes by a name, and calls endpoints under the relay's own address.
     pub fn new(name: &str, transport: Transport) -> Self {
-        Self { name: name.into(), transport, caller: Caller::Relay }
+        Self { place: Place::Named(name.into()), transport, caller: Caller::Relay }
+    }
+
+    /// The same, but it must be at an address.
+    pub fn at(address: SocketAddr, transport: Transport) -> Self {
+        Self { place: Place::At(address), transport, caller: Caller::Relay }
     }
 }
 
@@ -116,7 +131,16 @@ impl Display for Key {
             Caller::Relay => "",
             Caller::Client => " as the client",
         };
-        write!(out, "{{{} {}{caller}}}", self.transport, self.name)
+        write!(out, "{{{} {}{caller}}}", self.transport, self.place)
+    }
+}
+
+impl Display for Place {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Named(name) => out.write_str(name),
+            Self::At(address) => address.fmt(out),
+        }
     }
 }
 

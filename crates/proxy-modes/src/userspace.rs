@@ -198,8 +198,8 @@ impl Rendering<'_> {
             PoolName::Cluster => "cluster",
             PoolName::Local => "local",
         };
-        let name = format!("{}@{suffix}", self.name).into();
-        let key = listeners::Key { name, transport: self.transport, caller };
+        let name = format!("{}@{suffix}", self.name);
+        let key = listeners::Key { caller, ..listeners::Key::new(&name, self.transport) };
         self.listeners.entry(key.clone()).or_insert_with(|| {
             let endpoints: Arc<[SocketAddr]> =
                 self.plan.pool(pool).iter().map(|endpoint| endpoint.at).collect();

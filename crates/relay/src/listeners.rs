@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use kernel_io::listeners::AddressBook;
 use kernel_io::{Applied, Drift, ReadError, Refused, Target, WriteError};
-use kernel_state::listeners::{Caller, Key, Listener, Listeners, Transport};
+use kernel_state::listeners::{Caller, Key, Listener, Listeners, Place, Transport};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
@@ -46,7 +46,7 @@ pub(crate) struct Portal {
 }
 
 impl Relay {
-    /// Listeners at an address, on ports of a range. Where each of them is stands in the book.
+    /// Listeners at an address, on ports of a range, or where they must be. Where each of them is stands in the book.
     pub fn listeners(&self, ip: IpAddr, ports: PortRange, book: AddressBook) -> RelayListeners {
         RelayListeners { shared: Arc::clone(&self.shared), ip, ports, book, open: BTreeMap::new() }
     }
@@ -61,7 +61,10 @@ impl RelayListeners {
             known.clone_from(listener);
             return Ok(());
         }
-        let first = self.socket(key.transport)?;
+        let first = match key.place {
+            Place::Named(_) => self.socket(key.transport)?,
+            Place::At(address) => listening(address, key.transport)?,
+        };
         let at = SocketAddr::try_from(getsockname(&first)?)?;
         let sockets = match key.transport {
             Transport::Tcp => vec![first],

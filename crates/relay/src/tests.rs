@@ -448,3 +448,27 @@ fn ports_come_from_the_range_and_are_given_back() {
     thread::sleep(Duration::from_millis(100));
     listeners.write(&[change("two")]).unwrap();
 }
+
+#[test]
+fn a_listener_that_must_be_at_an_address_is_there_or_refused() {
+    let free = nobody();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let relay = Relay::start(SETTINGS).unwrap();
+    let mut listeners = relay.listeners(Ipv4Addr::LOCALHOST.into(), PortRange::Any, AddressBook::default());
+    let mut put = |at, name| {
+        let value = Listener { endpoints: [named(name)].into(), ..Listener::default() };
+        listeners.write(&[Change::Put { key: Key::at(at, Transport::Tcp), value, replaced: None }])
+    };
+    put(free, "first").unwrap();
+    let error = put(taken.local_addr().unwrap(), "nobody's").unwrap_err();
+    assert!(error.to_string().contains(&taken.local_addr().unwrap().to_string()), "{error}");
+    let told = || {
+        let mut text = String::new();
+        TcpStream::connect(free).unwrap().read_to_string(&mut text).unwrap();
+        text
+    };
+    assert_eq!(told(), "first");
+    // Whoever gets the address keeps the socket.
+    put(free, "second").unwrap();
+    assert_eq!(told(), "second");
+}
