@@ -136,7 +136,13 @@ impl<O: Objects> Tracker<O> {
         if owners.is_empty() {
             self.held.insert(key.clone());
         }
-        owners.iter().filter_map(|id| self.records.get(id)).map(|record| record.owner.clone()).collect()
+        self.owners(key)
+    }
+
+    /// Who wants an object, or was the last that did.
+    pub fn owners(&self, key: &O::Key) -> Vec<Owner> {
+        let ids = self.entries.get(key).into_iter().flat_map(|entry| entry.owners.iter());
+        ids.filter_map(|id| self.records.get(&id)).map(|record| record.owner.clone()).collect()
     }
 
     /// Tries all owners again that were set aside. Answers whether there were any.

@@ -5,17 +5,19 @@
 //!                                        └▶ forward ─▶ postrouting
 //! node ─▶ output ─▶ postrouting ─▶ (to itself: input)
 //! ```
+//! What arrives at a listener of ours is sent on by the relay.
 //! Where chance or a memory of the kernel decides, all ways are followed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use kernel_state::listeners::{self, Listener, ListenersState, Transport};
 use kernel_state::nft::{
     Chain, Data, HookPoint, Name, NftState, Object, Protocol, Rule, SetSpec, Statement, Tuple, Value, Verdict,
 };
 
-use crate::ways::{Arrived, joined};
-use crate::{Host, Outcome, Packet, Puzzle, Sender};
+use crate::ways::{Arrived, joined, relayed};
+use crate::{Host, Outcome, Packet, Puzzle, SeenAs, Sender};
 
 mod statements;
 
@@ -28,6 +30,7 @@ pub struct TableReader<'a> {
     sets: BTreeMap<&'a str, Elements<'a>>,
     /// Sets that packets put their sources into.
     memories: BTreeSet<&'a str>,
+    listeners: BTreeMap<&'a listeners::Key, &'a Listener>,
     host: &'a Host,
 }
 
@@ -72,8 +75,13 @@ const MOST_WAYS: usize = 100_000;
 impl<'a> TableReader<'a> {
     /// Reads a table.
     pub fn new(state: &'a NftState, host: &'a Host) -> Self {
-        let mut reader =
-            Self { chains: BTreeMap::new(), sets: BTreeMap::new(), memories: BTreeSet::new(), host };
+        let mut reader = Self {
+            chains: BTreeMap::new(),
+            sets: BTreeMap::new(),
+            memories: BTreeSet::new(),
+            listeners: BTreeMap::new(),
+            host,
+        };
         for (key, value) in state.iter() {
             match (&key.object, value) {
                 (Object::Chain(name), Value::Chain(chain)) => {
@@ -91,12 +99,32 @@ impl<'a> TableReader<'a> {
         reader
     }
 
+    /// Reads also where listeners are, and where they lead.
+    #[must_use]
+    pub fn with_listeners(mut self, state: &'a ListenersState) -> Self {
+        self.listeners.extend(state.iter());
+        self
+    }
+
     /// What happens to a packet.
     pub fn outcome(&self, packet: &Packet) -> Result<Outcome, Puzzle> {
         let mut ways = self.ways(packet)?.into_iter().map(|(walk, end)| outcome(&walk, end));
         // A packet is never without a way: each hook hands on what it is given.
         let first = ways.next().unwrap_or(Ok(Outcome::Untouched))?;
-        ways.try_fold(first, |before, way| joined(before, way?))
+        let outcome = ways.try_fold(first, |before, way| joined(before, way?))?;
+        let listener = self.listener(packet).filter(|_| outcome == Outcome::Untouched);
+        Ok(listener.map_or(outcome, |listener| relayed(listener, |_| SeenAs::Node)))
+    }
+
+    /// Who listens where a packet was sent, if the node has that address.
+    fn listener(&self, packet: &Packet) -> Option<&'a Listener> {
+        let transport = match packet.protocol {
+            service_plan::Protocol::Tcp => Transport::Tcp,
+            service_plan::Protocol::Udp => Transport::Udp,
+            service_plan::Protocol::Sctp => return None,
+        };
+        let key = listeners::Key::at(packet.to, transport);
+        self.listeners.get(&key).copied().filter(|_| self.host.has(&packet.to.ip()))
     }
 
     /// How likely each endpoint is to get the packet of a client that is not remembered.

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use service_plan::{
-    Address, Entrance, LocalPods, LocalhostNodePorts, Masquerade, NodePlan, NodePortAddresses, ServicePlan,
-    Source, Verdict,
+    Address, Entrance, LocalPods, LocalhostNodePorts, Masquerade, NodePlan, NodePortAddresses, Protocol,
+    ServicePlan, Source, Verdict,
 };
 
 use crate::{Host, Next, Outcome, Packet, Puzzle, SeenAs};
@@ -45,25 +45,25 @@ impl PlanReader<'_> {
             || of_protocol().flat_map(|service| service.entrances.iter().map(move |each| (service, each)));
         entrances()
             .find(|(_, entrance)| named_address(entrance.at) == Some(packet.to))
-            .or_else(|| entrances().find(|(_, entrance)| self.is_node_port(entrance.at, packet.to)))
+            .or_else(|| entrances().find(|(_, entrance)| self.is_node_port(entrance.at, packet)))
     }
 
-    fn is_node_port(&self, at: Address, to: SocketAddr) -> bool {
-        matches!(at, Address::NodePort(port) if port.get() == to.port()) && self.serves_node_ports(&to.ip())
+    fn is_node_port(&self, at: Address, packet: &Packet) -> bool {
+        matches!(at, Address::NodePort(port) if port.get() == packet.to.port())
+            && self.serves_node_ports(&packet.to.ip(), packet.protocol)
     }
 
-    fn serves_node_ports(&self, ip: &IpAddr) -> bool {
-        if ip.is_loopback() {
-            // Where only some addresses serve, localhost is one of them as its first address alone.
-            let left_in = match &self.node.node_ports {
-                NodePortAddresses::All => true,
-                NodePortAddresses::Only(_) => ip.to_string() == "127.0.0.1",
-            };
-            return left_in && ip.is_ipv4() && self.node.localhost_node_ports == LocalhostNodePorts::Serve;
-        }
-        match &self.node.node_ports {
-            NodePortAddresses::All => self.host.has(ip),
-            NodePortAddresses::Only(addresses) => addresses.contains(ip),
+    fn serves_node_ports(&self, ip: &IpAddr, protocol: Protocol) -> bool {
+        let is_first = *ip == self.node.family.localhost();
+        match (&self.node.node_ports, self.node.localhost_node_ports) {
+            (_, LocalhostNodePorts::Ignore) if ip.is_loopback() => false,
+            (_, LocalhostNodePorts::Relay) if ip.is_loopback() => is_first && protocol == Protocol::Tcp,
+            (NodePortAddresses::All, _) => self.host.has(ip) && (ip.is_ipv4() || !ip.is_loopback()),
+            // Localhost is one of them as its first address alone.
+            (NodePortAddresses::Only(_), LocalhostNodePorts::Serve) if ip.is_loopback() => {
+                is_first && ip.is_ipv4()
+            }
+            (NodePortAddresses::Only(addresses), _) => addresses.contains(ip),
         }
     }
 

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use kernel_state::listeners::Listener;
+
 use crate::{Next, Outcome, Puzzle, SeenAs};
 
 /// A packet that nothing stopped.
@@ -26,6 +28,13 @@ impl Arrived {
             }
         }
     }
+}
+
+/// What is sent to a listener ends there, and the relay sends on to its endpoints.
+pub(crate) fn relayed(listener: &Listener, seen_as: impl Fn(&SocketAddr) -> SeenAs) -> Outcome {
+    let to = listener.endpoints.iter().map(|endpoint| (*endpoint, seen_as(endpoint))).collect();
+    let next = if listener.kept.is_some() { Next::Same } else { Next::Anywhere };
+    Outcome::Forwarded { to, next }
 }
 
 /// Two ways that chance may choose between, as one outcome.

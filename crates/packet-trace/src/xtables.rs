@@ -14,8 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use kernel_state::listeners::{self, Caller, Listener, ListenersState};
 use kernel_state::xtables::{ChainName, Protocol, Rule, Table, Target, XtablesState};
 
-use crate::ways::{Arrived, joined};
-use crate::{Host, Next, Outcome, Packet, Puzzle, SeenAs, Sender};
+use crate::ways::{Arrived, joined, relayed};
+use crate::{Host, Outcome, Packet, Puzzle, SeenAs, Sender};
 
 mod conditions;
 mod sets;
@@ -285,14 +285,11 @@ impl<'a> RuleReader<'a> {
         let Some(key) = walk.listener.as_ref().filter(|_| taken) else { return outcome(walk, end) };
         let listener = self.listeners.get(key).ok_or_else(|| Puzzle::NoSuchListener(key.to_string()))?;
         let comes_by = |ip: &IpAddr| *ip != walk.source && !self.host.has(ip);
-        let seen_as = |endpoint: &SocketAddr| match key.caller {
+        Ok(relayed(listener, |endpoint| match key.caller {
             // Answers must come by this node, and be routed.
             Caller::Client if comes_by(&endpoint.ip()) && !self.host.has(&walk.source) => SeenAs::Itself,
             Caller::Client | Caller::Relay => SeenAs::Node,
-        };
-        let to = listener.endpoints.iter().map(|endpoint| (*endpoint, seen_as(endpoint))).collect();
-        let next = if listener.kept.is_some() { Next::Same } else { Next::Anywhere };
-        Ok(Outcome::Forwarded { to, next })
+        }))
     }
 }
 

@@ -8,12 +8,14 @@ use service_plan::{NodePlan, ServicePlan};
 
 mod iptables;
 mod ipvs;
+mod localhost;
 mod names;
 mod nftables;
 mod userspace;
 
 pub use iptables::{InvalidPackets, Iptables};
 pub use ipvs::{DEVICE as IPVS_DEVICE, Ipvs, IpvsObjects, LocalFallback};
+pub use localhost::Localhost;
 pub use nftables::{Nftables, SourceRanges};
 pub use userspace::{Transparency, Userspace, UserspaceObjects};
 

@@ -79,7 +79,7 @@ fn sample(family: Family) -> Plan {
         masquerade_all: MasqueradeAll::No,
         mark: Mark(1),
         local_pods: LocalPodsSetting::Ranges(vec![range]),
-        node_ports: NodePortSetting::Primary,
+        node_ports: NodePortSetting::Primary(Vec::new()),
         localhost_node_ports: LocalhostNodePorts::Ignore,
     };
     let node = Node {

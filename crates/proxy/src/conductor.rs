@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use kernel_io::link::AddressNews;
-use service_plan::{Family, Plan, Touched};
+use service_plan::{Family, LocalhostNodePorts, Plan, Touched};
 use service_watch::{Batch, Exchanges};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -90,7 +90,13 @@ pub fn dry_run(input: &Input, out: &mut dyn io::Write) -> Result<(), ProxyError>
 
 /// Brings the kernel to the plan, and ends.
 pub fn once(input: &Input) -> Result<(), ProxyError> {
-    let mut knowledge = read_whole(input)?;
+    let mut input = input.clone();
+    let localhost = &mut input.configuration.settings.localhost_node_ports;
+    if *localhost == LocalhostNodePorts::Relay {
+        warn!("node ports are not served on localhost: their listeners would end with this process");
+        *localhost = LocalhostNodePorts::Ignore;
+    }
+    let mut knowledge = read_whole(&input)?;
     let Configuration { mode, ipvs, .. } = &input.configuration;
     let mode = *mode;
     if mode == ProxyMode::Userspace {
@@ -253,7 +259,11 @@ fn follow_addresses(out: Sender<Message>) -> Result<(), ProxyError> {
 pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Result<Opened, ProxyError> {
     let relaying = Relaying::new(configuration, |family| knowledge.node_ip(family));
     let Configuration { mode, ipvs, conntrack, .. } = configuration;
-    let localhost = knowledge.localhost_node_ports();
+    let localhost = match configuration.settings.localhost_node_ports {
+        // Whether it has any may change while it runs.
+        LocalhostNodePorts::Relay => LocalhostNodePorts::Relay,
+        LocalhostNodePorts::Serve | LocalhostNodePorts::Ignore => knowledge.localhost_node_ports(),
+    };
     // A mode may ask what it was told.
     let refused = tracking::set(conntrack);
     let opened = modes::open(*mode, localhost, &relaying, ipvs)?;

@@ -113,7 +113,7 @@ impl Knowledge {
         self.facts.service_count()
     }
 
-    /// Whether node ports are served on localhost, which only IPv4 can.
+    /// Whether node ports are served on localhost by rules, which only those of IPv4 can.
     pub(crate) fn localhost_node_ports(&self) -> LocalhostNodePorts {
         let (plan, _) = plan(&self.facts, &Touched::nothing(), Family::V4);
         plan.node.localhost_node_ports

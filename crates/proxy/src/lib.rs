@@ -13,6 +13,7 @@ mod health;
 mod initialize;
 pub mod ipvs;
 mod knowledge;
+mod localhost;
 mod metrics;
 mod modes;
 mod presence;
@@ -38,6 +39,7 @@ pub use config::{
 };
 pub use flows::FlowsPass;
 pub use initialize::initialize;
+pub use localhost::LocalhostPass;
 pub use modes::{ModeError, ProxyMode};
 pub use proxy_modes::{LocalFallback, Transparency};
 pub use reconciler::{Extent, Failure, Failures, Pass, Reconciler, Refusal, Rules, Sighting, Spent};

@@ -36,6 +36,7 @@ pub(crate) struct Metrics {
     written: Written,
     tracked: Tracked,
     rest_client: RestClient,
+    localhost: Localhost,
 }
 
 /// What is told of passes, by family.
@@ -68,6 +69,12 @@ struct Written {
 struct Tracked {
     duration: HistogramVec,
     deleted: IntCounterVec,
+}
+
+/// What is told of node ports on localhost, by family.
+struct Localhost {
+    listeners: IntGaugeVec,
+    failures: IntCounterVec,
 }
 
 const FAMILY: &[&str] = &["ip_family"];
@@ -111,6 +118,7 @@ impl Metrics {
             written: Written::new(add),
             tracked: Tracked::new(add),
             rest_client: RestClient::new(add),
+            localhost: Localhost::new(add),
             registry,
         }
     }
@@ -258,6 +266,26 @@ impl Tracked {
                 add,
                 &format!("{NAME}_deleted_entries_total"),
                 "Stale flows that are forgotten.",
+                FAMILY,
+            ),
+        }
+    }
+}
+
+impl Localhost {
+    fn new(add: &Registry) -> Self {
+        const NAME: &str = "kubeproxy_nftables_localhost_nodeport_listener";
+        Self {
+            listeners: int_gauges(
+                add,
+                &format!("{NAME}s"),
+                "Node ports that are served on localhost.",
+                FAMILY,
+            ),
+            failures: counters(
+                add,
+                &format!("{NAME}_creation_failures_total"),
+                "How often a node port could not be served on localhost, since it is taken there.",
                 FAMILY,
             ),
         }

@@ -14,8 +14,10 @@ use kernel_state::Retried;
 use kernel_state::nft::Family as NftFamily;
 use kernel_state::routing::Routing as Objects;
 use kernel_state::xtables::{GuardedChain, Layout};
-use proxy_modes::{InvalidPackets, Iptables, Ipvs, Mode, Nftables, SourceRanges, Transparency, Userspace};
-use relay::Relay;
+use proxy_modes::{
+    InvalidPackets, Iptables, Ipvs, Localhost, Mode, Nftables, SourceRanges, Transparency, Userspace,
+};
+use relay::{PortRange, Relay};
 use service_plan::{Family, LocalhostNodePorts, Plan, SentOn};
 use thiserror::Error;
 use tracing::{debug, warn};
@@ -23,6 +25,7 @@ use tracing::{debug, warn};
 use crate::config::Configuration;
 use crate::flows::{Tracked, WithFlows};
 use crate::ipvs::{self, BareObjects, IpvsError, IpvsSettings, Nothing};
+use crate::localhost::WithLocalhost;
 use crate::reconciler::{Pass, Reconciler, Sighting};
 use crate::relaying::Relaying;
 
@@ -105,7 +108,7 @@ pub(crate) type Families = Vec<(Family, Box<dyn Reconcile>)>;
 pub(crate) struct Opened {
     /// For each IP family.
     pub(crate) families: Families,
-    /// The threads of the userspace mode; what they relay ends with them.
+    /// The threads of the userspace mode, or of node ports on localhost; what they relay ends with them.
     pub(crate) relay: Option<Relay>,
 }
 
@@ -124,6 +127,11 @@ pub(crate) fn open(
 ) -> Result<Opened, ModeError> {
     let (families, relay) = match mode {
         ProxyMode::Iptables => (open_iptables(localhost)?, None),
+        ProxyMode::Nftables if localhost == LocalhostNodePorts::Relay => {
+            let relay = relaying.start_unmarked().map_err(ModeError::Relay)?;
+            let beside = |(family, rules)| (family, beside_listeners(rules, &relay, family));
+            (open_nftables()?.into_iter().map(beside).collect(), Some(relay))
+        }
         ProxyMode::Nftables => (open_nftables()?, None),
         ProxyMode::Ipvs => {
             ipvs::prepare(ipvs)?;
@@ -232,7 +240,15 @@ pub(crate) fn print(configuration: &Configuration, plan: &Plan, out: &mut dyn io
         ProxyMode::Iptables => {
             write!(out, "# {}\n{}", tool(plan.node.family).name(), whole_state(&iptables_mode(), plan))
         }
-        ProxyMode::Nftables => write!(out, "{}", whole_state(&Nftables::MODERN, plan)),
+        ProxyMode::Nftables => {
+            // As comments, so that nft takes the whole.
+            let listeners = whole_state(&Localhost, plan).to_string();
+            if !listeners.is_empty() {
+                writeln!(out, "# {} listeners", plan.node.family)?;
+                listeners.lines().try_for_each(|line| writeln!(out, "# {line}"))?;
+            }
+            write!(out, "{}", whole_state(&Nftables::MODERN, plan))
+        }
         ProxyMode::Userspace => {
             let (routing, rest) = whole_state(&Userspace { transparency: own.transparency }, plan).parts();
             let (listeners, rules) = rest.parts();
@@ -268,7 +284,7 @@ fn open_iptables(localhost: LocalhostNodePorts) -> Result<Families, ModeError> {
     let mode = iptables_mode();
     let guarded_chain = match localhost {
         LocalhostNodePorts::Serve => GuardedChain::Wanted,
-        LocalhostNodePorts::Ignore => GuardedChain::Unwanted,
+        LocalhostNodePorts::Relay | LocalhostNodePorts::Ignore => GuardedChain::Unwanted,
     };
     open_xtables(mode, &Iptables::layout(guarded_chain))
 }
@@ -332,6 +348,12 @@ fn open_userspace(relaying: &Relaying) -> Result<(Families, Relay), ModeError> {
 /// The way back of answers to clients' own addresses.
 fn answers(family: Family) -> Result<Routing, ModeError> {
     Routing::open(ipvs::set_family(family), Userspace::ANSWERS_TABLE).map_err(ModeError::Routing)
+}
+
+/// Rules, and listeners on localhost beside them; nobody needs to know where those are.
+fn beside_listeners(rules: Box<dyn Reconcile>, relay: &Relay, family: Family) -> Box<dyn Reconcile> {
+    let listeners = relay.listeners(family.localhost(), PortRange::Any, AddressBook::default());
+    Box::new(WithLocalhost::new(rules, listeners))
 }
 
 fn tool(family: Family) -> Tool {

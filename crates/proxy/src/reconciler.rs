@@ -10,6 +10,7 @@ use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
 
 use crate::flows::FlowsPass;
+use crate::localhost::LocalhostPass;
 use crate::modes::Reconcile;
 
 /// Brings the kernel's state of one family to the plan.
@@ -43,6 +44,8 @@ pub struct Pass {
     pub failure: Option<Failure>,
     /// What became of the UDP flows that it left stale, if any.
     pub flows: Option<FlowsPass>,
+    /// What became of the listeners on localhost, in a mode that has some.
+    pub localhost: Option<LocalhostPass>,
     /// How much of the kernel's state was looked at.
     pub extent: Extent,
     /// What it cost.
@@ -138,7 +141,9 @@ impl Pass {
 
     /// Whether nothing is left to be tried again.
     pub fn is_done(&self) -> bool {
-        self.is_complete() && self.flows.as_ref().is_none_or(|flows| flows.outcome.is_ok())
+        self.is_complete()
+            && self.flows.as_ref().is_none_or(|flows| flows.outcome.is_ok())
+            && self.localhost.is_none_or(|localhost| localhost.refused == 0)
     }
 }
 
@@ -162,7 +167,7 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
             self.node = Some(Arc::clone(&plan.node));
         }
         for (name, ports) in &plan.services {
-            self.tracker.want(&service_owner(name), self.fragment(ports, &plan.node));
+            self.tracker.want(&service_owner(name), fragment(&self.mode, ports, &plan.node));
         }
     }
 
@@ -245,14 +250,6 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
     /// The whole wanted state.
     pub fn wanted(&self) -> State<M::Objects> {
         self.tracker.wanted()
-    }
-
-    fn fragment(&self, ports: &[ServicePlan], node: &NodePlan) -> State<M::Objects> {
-        let mut fragment = State::new();
-        for plan in ports {
-            fragment.extend(self.mode.render(plan, node));
-        }
-        fragment
     }
 
     fn read_if_stale(&mut self, pass: &mut Pass) -> Result<(), kernel_io::ReadError> {
@@ -350,6 +347,15 @@ where
     }
 }
 
+/// What a mode says of the ports of one Service.
+pub(crate) fn fragment<M: Mode>(mode: &M, ports: &[ServicePlan], node: &NodePlan) -> State<M::Objects> {
+    let mut fragment = State::new();
+    for plan in ports {
+        fragment.extend(mode.render(plan, node));
+    }
+    fragment
+}
+
 /// Adds an object's rules to the count, or takes them off.
 fn count<O: Objects>(census: &mut Census, key: &O::Key, value: &O::Value, sign: i64) {
     if let Some((table, rules)) = O::rules(key, value) {
@@ -370,7 +376,7 @@ fn skeleton_owner() -> Owner {
 }
 
 /// The API server's own Service comes with the skeleton before the others, since everybody on the node waits for it.
-fn service_owner(name: &ServiceName) -> Owner {
+pub(crate) fn service_owner(name: &ServiceName) -> Owner {
     let is_api_server = &*name.namespace == "default" && &*name.name == "kubernetes";
     Owner::new(u8::from(!is_api_server), &name.to_string())
 }

@@ -1,7 +1,7 @@
-//! How the userspace mode's relay is set up, and how it ends.
+//! How the relay of the userspace mode and of node ports on localhost is set up, and how it ends.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -44,8 +44,8 @@ impl Relaying {
             settings,
             transparency: own.transparency,
             ports: *ports,
-            v4: node_ip(Family::V4).unwrap_or(Ipv4Addr::LOCALHOST.into()),
-            v6: node_ip(Family::V6).unwrap_or(Ipv6Addr::LOCALHOST.into()),
+            v4: node_ip(Family::V4).unwrap_or(Family::V4.localhost()),
+            v6: node_ip(Family::V6).unwrap_or(Family::V6.localhost()),
         }
     }
 
@@ -55,6 +55,12 @@ impl Relaying {
             Family::V4 => self.v4,
             Family::V6 => self.v6,
         }
+    }
+
+    /// The same, for a mode whose rules know no mark.
+    pub(crate) fn start_unmarked(&self) -> io::Result<Relay> {
+        let settings = Settings { mark: Mark::None, ..self.settings };
+        Self { settings, ..*self }.start()
     }
 
     /// Starts its threads, with as many descriptors as the system allows.

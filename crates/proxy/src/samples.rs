@@ -9,15 +9,19 @@ use service_plan::{
     ServicePort, Settings, SliceEndpoint, SliceName, SlicePort,
 };
 
-/// A node, and nothing on it.
-pub(crate) fn facts() -> Facts {
-    let settings = Settings {
+/// What an operator may decide.
+pub(crate) fn settings() -> Settings {
+    Settings {
         masquerade_all: MasqueradeAll::No,
         mark: Mark(0x4000),
         local_pods: LocalPodsSetting::NodeRanges,
-        node_ports: NodePortSetting::Primary,
+        node_ports: NodePortSetting::Primary(Vec::new()),
         localhost_node_ports: LocalhostNodePorts::Ignore,
-    };
+    }
+}
+
+/// A node, and nothing on it.
+pub(crate) fn facts() -> Facts {
     let node = Node {
         name: "n1".into(),
         zone: "".into(),
@@ -25,7 +29,7 @@ pub(crate) fn facts() -> Facts {
         interface_addresses: Vec::new(),
         pod_ranges: Vec::new(),
     };
-    Facts::new(settings, node)
+    Facts::new(settings(), node)
 }
 
 pub(crate) fn port(number: u16) -> Port {

@@ -4,7 +4,7 @@
 //! ranges and endpoints ends there as a list of sources and verdicts.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -86,24 +86,29 @@ fn node_port_addresses(facts: &Facts, family: Family) -> NodePortAddresses {
     }
 }
 
-/// Localhost is served for IPv4 alone (`::1` cannot be routed), and only where the ranges leave it in.
+/// By rules localhost is served for IPv4 alone (`::1` cannot be routed), and only where the ranges leave it in; by
+/// listeners for both, where a range of loopback has it.
 fn localhost_node_ports(facts: &Facts, family: Family) -> LocalhostNodePorts {
-    let ranges = node_port_ranges(facts, Family::V4);
-    let localhost = IpAddr::from(Ipv4Addr::LOCALHOST);
-    let left_in = ranges.is_empty()
-        || ranges.iter().any(|range| range.addr().is_loopback() || range.contains(&localhost));
-    if family == Family::V4 && left_in {
-        facts.settings.localhost_node_ports
-    } else {
-        LocalhostNodePorts::Ignore
-    }
+    let ranges = node_port_ranges(facts, family);
+    let localhost = family.localhost();
+    let is_served = match facts.settings.localhost_node_ports {
+        LocalhostNodePorts::Ignore => false,
+        LocalhostNodePorts::Serve => {
+            let left_in = |range: &IpNet| range.addr().is_loopback() || range.contains(&localhost);
+            family == Family::V4 && (ranges.is_empty() || ranges.iter().any(left_in))
+        }
+        LocalhostNodePorts::Relay => {
+            ranges.iter().any(|range| range.addr().is_loopback() && range.contains(&localhost))
+        }
+    };
+    if is_served { facts.settings.localhost_node_ports } else { LocalhostNodePorts::Ignore }
 }
 
 /// The ranges that select node port addresses of a family; none for all.
 fn node_port_ranges(facts: &Facts, family: Family) -> Vec<IpNet> {
     let own = facts.node.ips.iter().filter(|ip| !ip.is_loopback()).copied().map(IpNet::from);
     let ranges = match &facts.settings.node_ports {
-        NodePortSetting::Primary => own.collect(),
+        NodePortSetting::Primary(ranges) => own.chain(ranges.iter().copied()).collect(),
         NodePortSetting::Ranges(ranges) => ranges.clone(),
     };
     ranges.into_iter().filter(|range| family.has(&range.addr())).collect()
@@ -351,11 +356,7 @@ fn health_check(
 impl Facts {
     /// The node's own address of a family, loopback if unknown.
     fn node_ip(&self, family: Family) -> IpAddr {
-        let loopback = match family {
-            Family::V4 => IpAddr::from(Ipv4Addr::LOCALHOST),
-            Family::V6 => IpAddr::from(Ipv6Addr::LOCALHOST),
-        };
-        self.node.ips.iter().copied().find(|ip| family.has(ip)).unwrap_or(loopback)
+        self.node.ips.iter().copied().find(|ip| family.has(ip)).unwrap_or(family.localhost())
     }
 }
 

@@ -210,7 +210,7 @@ pub struct Settings {
     pub local_pods: LocalPodsSetting,
     /// nodePortAddresses
     pub node_ports: NodePortSetting,
-    /// iptables.localhostNodePorts
+    /// iptables.localhostNodePorts, or what nodePortAddresses say of localhost in the nftables mode
     pub localhost_node_ports: LocalhostNodePorts,
 }
 
@@ -223,11 +223,13 @@ pub enum MasqueradeAll {
     No,
 }
 
-/// Whether node ports are served on 127.0.0.0/8, by the modes that can.
+/// Whether node ports are served on localhost, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalhostNodePorts {
-    /// Served.
+    /// On 127.0.0.0/8 by rules, in the modes that can.
     Serve,
+    /// On 127.0.0.1 and `::1` by listeners, which need no route: TCP alone, and where a range names loopback.
+    Relay,
     /// Left alone.
     Ignore,
 }
@@ -248,8 +250,8 @@ pub enum LocalPodsSetting {
 /// The addresses that node ports are served on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NodePortSetting {
-    /// The node's own address of each family.
-    Primary,
+    /// The node's own address of each family, and those within these ranges.
+    Primary(Vec<IpNet>),
     /// Those within these ranges; a family without a range, or with /0, is served on all.
     Ranges(Vec<IpNet>),
 }

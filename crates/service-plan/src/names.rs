@@ -1,7 +1,7 @@
 //! Names and numbers that may not be mistaken for one another.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU16;
 use std::sync::Arc;
 
@@ -21,6 +21,14 @@ impl Family {
     /// The family of an address.
     pub fn of(ip: IpAddr) -> Self {
         if ip.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+
+    /// The address by which a machine calls itself.
+    pub fn localhost(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::from(Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::from(Ipv6Addr::LOCALHOST),
+        }
     }
 
     /// Whether an address is of this family.

@@ -42,14 +42,17 @@ impl Display for NodePlan {
         write!(out, "  node ports   on ")?;
         match (&self.node_ports, self.localhost_node_ports) {
             (NodePortAddresses::All, _) => write!(out, "all local addresses"),
-            (NodePortAddresses::Only(addresses), LocalhostNodePorts::Serve) if addresses.is_empty() => {
+            (NodePortAddresses::Only(addresses), LocalhostNodePorts::Ignore) if addresses.is_empty() => {
+                write!(out, "no address")
+            }
+            (NodePortAddresses::Only(addresses), _) if addresses.is_empty() => {
                 write!(out, "no other address")
             }
-            (NodePortAddresses::Only(addresses), _) if addresses.is_empty() => write!(out, "no address"),
             (NodePortAddresses::Only(addresses), _) => list(out, addresses),
         }?;
         match self.localhost_node_ports {
             LocalhostNodePorts::Serve => writeln!(out, ", and on localhost"),
+            LocalhostNodePorts::Relay => writeln!(out, ", and relayed on localhost"),
             LocalhostNodePorts::Ignore => writeln!(out),
         }?;
         if self.endpoint_comments == EndpointComments::No {

@@ -11,16 +11,17 @@
 
 use std::collections::BTreeSet;
 use std::error::Error;
+use std::net::SocketAddr;
 
 use kernel_io::netns::Netns;
 use kernel_io::{Target, sysctl};
 use kernel_state::{Objects, State};
 use proxy::Reconciler;
 use proxy_modes::Mode;
-use service_plan::{Family, LocalhostNodePorts};
+use service_plan::{Family, LocalhostNodePorts, NodePlan, ServicePlan};
 
 use crate::scenario::Stage;
-use crate::{Expectation, Replayed, Scenario, of_mode};
+use crate::{Expectation, FamilyStep, Replayed, Scenario, of_mode};
 
 mod judge;
 mod modes;
@@ -41,7 +42,7 @@ use probe::Prober;
 use servers::Servers;
 use target::TargetInside;
 
-pub use modes::NftablesWithoutRanges;
+pub use modes::{Modern, WithLocalhost, WithoutRanges};
 pub use takeover::{TAKEOVERS, Takeover, take_over};
 
 /// Why the lab could not be set up or used.
@@ -77,6 +78,12 @@ pub trait Kept: Mode + Copy {
         same(found, wanted)
     }
 
+    /// Where on the node it listens itself for a service port, so that nobody else can.
+    fn listeners(plan: &ServicePlan, node: &NodePlan) -> Vec<SocketAddr> {
+        let (_, _) = (plan, node);
+        Vec::new()
+    }
+
     /// What else there is to be said of rules that are in place.
     fn inspect(node: &Netns) -> Result<(), String> {
         let _ = node;
@@ -97,7 +104,7 @@ fn play<M>(scenario: &Scenario, steps: &[Replayed], mode: M) -> Result<Result<()
 where
     M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
 {
-    let places = Places::of(scenario, steps);
+    let places = Places::of(scenario, steps, listeners::<M>(steps));
     let network = Network::build(&scenario.stage, &places)?;
     let _servers = Servers::start(&network, &places)?;
     let mut prober = Prober::new(&places);
@@ -133,6 +140,16 @@ where
         }
     }
     nothing_is_left(&network, mode)
+}
+
+/// Where a mode listens in any of the steps.
+fn listeners<M: Kept>(steps: &[Replayed]) -> BTreeSet<SocketAddr> {
+    let families = steps.iter().flat_map(|step| &step.families);
+    let of_family = |family: &FamilyStep| {
+        let of_port = |plan| M::listeners(plan, family.node());
+        family.services.iter().flat_map(of_port).collect::<Vec<_>>()
+    };
+    families.flat_map(of_family).collect()
 }
 
 /// Two passes: the first one writes, the second one reads again and finds nothing to do.

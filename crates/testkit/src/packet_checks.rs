@@ -41,10 +41,12 @@ pub fn by_xtables(scenario: &Scenario, rendered: &[Vec<Rendered<Xtables>>]) -> R
     })
 }
 
-/// Whether an nftables table does with each packet what the scenario says, and whether its chances are as it says.
-pub fn by_nft(scenario: &Scenario, rendered: &[Vec<Rendered<Nft>>]) -> Result<(), String> {
+/// Whether an nftables table, and the listeners beside it, do with each packet what the scenario says, and whether the
+/// table's chances are as it says.
+pub fn by_nft(scenario: &Scenario, rendered: &[Vec<Rendered<Sum<Listeners, Nft>>>]) -> Result<(), String> {
     by_state(scenario, "nftables", rendered, |state, host, packet| {
-        let reader = TableReader::new(state, host);
+        let (listeners, table) = state.parts();
+        let reader = TableReader::new(&table, host).with_listeners(&listeners);
         (reader.outcome(packet), reader.shares(packet))
     })
 }

@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use kernel_state::Objects;
 use kernel_state::ipvs::Scheduler;
 use libtest_mimic::{Arguments, Failed, Trial};
-use proxy_modes::{InvalidPackets, Iptables, Ipvs, LocalFallback, Nftables, Transparency, Userspace};
-use testkit::lab::{self, Kept, NftablesWithoutRanges, Takeover};
+use proxy_modes::{InvalidPackets, Iptables, Ipvs, LocalFallback, Transparency, Userspace};
+use testkit::lab::{self, Kept, Modern, Takeover, WithLocalhost, WithoutRanges};
 use testkit::{
     Rendered, Replayed, Scenario, changes_text, golden, packet_checks, rendered, replayed, state_text,
 };
@@ -46,7 +46,7 @@ fn lab_trial(title: String, test: impl FnOnce() -> Result<(), String> + Send + '
 
 fn trials(scenario: &Scenario) -> Vec<Trial> {
     let iptables = Play::new(scenario, IPTABLES);
-    let nftables = Play::new(scenario, Nftables::MODERN);
+    let nftables = Play::new(scenario, WithLocalhost(Modern));
     let userspace = Play::new(scenario, Userspace::default());
     let transparent = Play::new(scenario, Userspace { transparency: Transparency::On });
     let ipvs = Play::new(scenario, ipvs());
@@ -71,7 +71,7 @@ fn trials(scenario: &Scenario) -> Vec<Trial> {
     trials.extend(nftables.mode_trials());
     trials.extend(userspace.mode_trials());
     if scenario.name.contains("source-ranges") {
-        let old = Play::new(scenario, NftablesWithoutRanges);
+        let old = Play::new(scenario, WithLocalhost(WithoutRanges));
         trials.push(old.trial("nftables packets, without sets of ranges", |play| {
             packet_checks::by_nft(&play.scenario, play.rendered()?)
         }));

@@ -108,7 +108,7 @@ pub(super) fn node_port_matches(node: &NodePlan) -> Vec<Vec<Match>> {
     let localhost = || IpNet::from(IpAddr::from(Ipv4Addr::LOCALHOST));
     match (&node.node_ports, node.localhost_node_ports) {
         (NodePortAddresses::All, LocalhostNodePorts::Serve) => vec![vec![Match::DestinationIsLocal]],
-        (NodePortAddresses::All, LocalhostNodePorts::Ignore) => {
+        (NodePortAddresses::All, LocalhostNodePorts::Relay | LocalhostNodePorts::Ignore) => {
             vec![vec![Match::Destination(Sense::Not, loopback(node.family)), Match::DestinationIsLocal]]
         }
         (NodePortAddresses::Only(addresses), served) => {

@@ -1,12 +1,12 @@
 //! Every field judged as upstream judges it, and all that is wrong told at once.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use kernel_io::ipvs::Timeouts;
 use kernel_state::ipvs::Scheduler;
 use relay::PortRange;
@@ -20,6 +20,11 @@ use super::{
 };
 use crate::ipvs::{IpvsSettings, StrictArp};
 use crate::modes::ProxyMode;
+
+/// The keywords of nodePortAddresses.
+const PRIMARY: &str = "primary";
+const LOOPBACK: [IpNet; 2] = [v4([127, 0, 0, 0], 8), v6(Ipv6Addr::LOCALHOST, 128)];
+const ALL: [IpNet; 2] = [v4([0; 4], 0), v6(Ipv6Addr::UNSPECIFIED, 0)];
 
 const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 
@@ -165,19 +170,33 @@ impl KubeProxyConfiguration {
         if mode == ProxyMode::Nftables {
             mark = complaints.or(mark_of("NFTables", self.nftables.masquerade_bit), Mark(0));
         }
-        // The other modes never serve node ports on localhost, whatever the iptables block says.
-        let localhost = matches!(mode, ProxyMode::Iptables | ProxyMode::Userspace);
+        let node_ports = self.node_ports(mode, complaints);
         let masquerade_all = self.block(mode).masquerade_all;
         Settings {
             masquerade_all: if masquerade_all { MasqueradeAll::Yes } else { MasqueradeAll::No },
             mark,
             local_pods: self.local_pods(complaints),
-            node_ports: self.node_ports(mode, complaints),
-            localhost_node_ports: if localhost && self.iptables.localhost_node_ports {
+            localhost_node_ports: self.localhost_node_ports(mode, &node_ports),
+            node_ports,
+        }
+    }
+
+    /// By rules where the iptables block wants it, in the modes that can; by listeners in the nftables mode where a
+    /// range names localhost. Upstream's gate for that is off unless it is set; here whoever names localhost wants it.
+    fn localhost_node_ports(&self, mode: ProxyMode, node_ports: &NodePortSetting) -> LocalhostNodePorts {
+        let gate = self.feature_gates.get(feature_gates::LOCALHOST_NODE_PORTS);
+        let (NodePortSetting::Primary(ranges) | NodePortSetting::Ranges(ranges)) = node_ports;
+        let is_loopback = |range: &IpNet| range.addr().is_loopback();
+        match mode {
+            ProxyMode::Iptables | ProxyMode::Userspace if self.iptables.localhost_node_ports => {
                 LocalhostNodePorts::Serve
-            } else {
+            }
+            ProxyMode::Nftables if gate != Some(&false) && ranges.iter().any(is_loopback) => {
+                LocalhostNodePorts::Relay
+            }
+            ProxyMode::Iptables | ProxyMode::Userspace | ProxyMode::Nftables | ProxyMode::Ipvs => {
                 LocalhostNodePorts::Ignore
-            },
+            }
         }
     }
 
@@ -325,21 +344,27 @@ impl KubeProxyConfiguration {
         ranges.collect()
     }
 
+    /// Ranges and keywords in any combination, as Kubernetes has it from 1.37 on.
     fn node_ports(&self, mode: ProxyMode, complaints: &mut Complaints) -> NodePortSetting {
-        let unset = self.node_port_addresses.is_empty() && mode == ProxyMode::Nftables;
-        if unset || self.node_port_addresses == ["primary"] {
-            return NodePortSetting::Primary;
+        let mut ranges = Vec::new();
+        for (number, text) in self.node_port_addresses.iter().enumerate() {
+            match (text.as_str(), text.parse()) {
+                (PRIMARY, _) => {}
+                ("localhost", _) => ranges.extend(LOOPBACK),
+                ("all", _) => ranges.extend(ALL),
+                (_, Ok(range)) => ranges.push(range),
+                (_, Err(_)) => {
+                    let path = at(&format!("NodePortAddresses[{number}]"));
+                    complaints.0.push(FieldError::invalid(path, text, "must be a valid CIDR"));
+                }
+            }
         }
-        let ranges = (0..).zip(&self.node_port_addresses).filter_map(|(number, text)| {
-            let reason = match text.as_str() {
-                "primary" => "can't use both 'primary' and CIDRs",
-                _ => "must be a valid CIDR",
-            };
-            let path = at(&format!("NodePortAddresses[{number}]"));
-            let error = |_| complaints.0.push(FieldError::invalid(path, text, reason));
-            text.parse::<IpNet>().map_err(error).ok()
-        });
-        NodePortSetting::Ranges(ranges.collect())
+        let unset = self.node_port_addresses.is_empty() && mode == ProxyMode::Nftables;
+        if unset || self.node_port_addresses.iter().any(|text| text == PRIMARY) {
+            NodePortSetting::Primary(ranges)
+        } else {
+            NodePortSetting::Ranges(ranges)
+        }
     }
 
     /// The name of this node: the override, or the host's own; trimmed and in lower case.
@@ -357,6 +382,14 @@ impl KubeProxyConfiguration {
             name => Ok(name.to_lowercase().into()),
         }
     }
+}
+
+const fn v4([a, b, c, d]: [u8; 4], prefix: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix))
+}
+
+const fn v6(ip: Ipv6Addr, prefix: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(ip, prefix))
 }
 
 /// A field's path as upstream prints it.

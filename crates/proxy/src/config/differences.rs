@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use service_plan::LocalhostNodePorts;
+
 use super::{Configuration, KubeProxyConfiguration};
 use crate::modes::ProxyMode;
 
@@ -33,6 +35,9 @@ const LIVE: [&str; 13] = [
     "oomScoreAdj",
 ];
 
+/// Fields that may have node ports relayed on localhost, which needs threads that are there from the start.
+const RELAYING: [&str; 2] = ["nodePortAddresses", "featureGates"];
+
 /// Fields that do nothing here, and the verbosity, which is the business of whoever logs.
 const WITHOUT_EFFECT: [&str; 14] = [
     "clientConnection.acceptContentTypes",
@@ -56,11 +61,14 @@ impl Configuration {
     pub fn differences(&self, other: &Self) -> Differences {
         let (before, after) = (leaves(&self.written.as_object()), leaves(&other.written.as_object()));
         let mut differences = Differences::default();
+        let is_relayed = |one: &Self| one.settings.localhost_node_ports == LocalhostNodePorts::Relay;
+        let localhost_begins = is_relayed(other) && !is_relayed(self);
         for path in before.keys().chain(after.keys().filter(|path| !before.contains_key(*path))) {
             if before.get(path) == after.get(path) {
                 continue;
             }
-            if is_live(path, self.mode) {
+            let is_unrelayed = localhost_begins && is_among(path, &RELAYING);
+            if is_live(path, self.mode) && !is_unrelayed {
                 differences.live.push(path.clone());
             } else {
                 differences.of_a_new_process.push(path.clone());
@@ -192,6 +200,9 @@ mod tests {
             ("userspace", "iptables: {masqueradeBit: 15}", &[], &["iptables.masqueradeBit"]),
             ("userspace", "bindAddress: 10.0.0.1", &[], &["bindAddress"]),
             ("userspace", "portRange: 40000-41000", &[], &["portRange"]),
+            ("nftables", "nodePortAddresses: [localhost]", &[], &["nodePortAddresses"]),
+            ("nftables", "nodePortAddresses: [10.0.0.0/8]", &["nodePortAddresses"], &[]),
+            ("iptables", "nodePortAddresses: [localhost]", &["nodePortAddresses"], &[]),
             ("nftables", "portRange: 40000-41000", &["portRange"], &[]),
             ("nftables", "iptables: {localhostNodePorts: false}", &["iptables.localhostNodePorts"], &[]),
             ("nftables", "nftables: {minSyncPeriod: 2s}", &["nftables.minSyncPeriod"], &[]),
@@ -207,6 +218,9 @@ mod tests {
             assert_eq!(found.live, expected(live), "{mode}: {change}");
             assert_eq!(found.of_a_new_process, expected(of_a_new_process), "{mode}: {change}");
         }
+        let relayed = configuration("{mode: nftables, nodePortAddresses: [localhost]}");
+        let found = relayed.differences(&configuration("{mode: nftables, nodePortAddresses: [primary]}"));
+        assert_eq!((found.live, found.of_a_new_process), (vec!["nodePortAddresses".to_owned()], vec![]));
         let found = configuration("").differences(&configuration("{mode: ipvs, clusterCIDR: 10.0.0.0/8}"));
         assert_eq!((found.live, found.of_a_new_process), (vec!["clusterCIDR".into()], vec!["mode".into()]));
     }

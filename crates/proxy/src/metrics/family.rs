@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use prometheus::{Counter, Gauge, Histogram, IntCounter, IntGauge, IntGaugeVec};
+use prometheus::{Counter, Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 use service_plan::Family;
 
 use super::{Metrics, seconds};
@@ -35,11 +35,13 @@ pub(crate) struct FamilyMetrics {
     refusals: IntCounter,
     forgetting: Histogram,
     forgotten: IntCounter,
+    localhost_listeners: IntGaugeVec,
+    localhost_failures: IntCounterVec,
 }
 
 impl FamilyMetrics {
     pub(super) fn new(all: &Metrics, mode: ProxyMode, family: Family) -> Self {
-        let Metrics { synced, written, tracked, .. } = all;
+        let Metrics { synced, written, tracked, localhost, .. } = all;
         let name = family.to_string();
         let of = &[name.as_str()];
         let failures = match mode {
@@ -73,6 +75,8 @@ impl FamilyMetrics {
             refusals: written.refusals.with_label_values(of),
             forgetting: tracked.duration.with_label_values(of),
             forgotten: tracked.deleted.with_label_values(of),
+            localhost_listeners: localhost.listeners.clone(),
+            localhost_failures: localhost.failures.clone(),
             family: name,
         }
     }
@@ -108,6 +112,13 @@ impl FamilyMetrics {
         if let Some(flows) = &pass.flows {
             self.forgetting.observe(flows.took.as_secs_f64());
             self.forgotten.inc_by(count(*flows.outcome.as_ref().unwrap_or(&0)));
+        }
+        if let Some(localhost) = pass.localhost {
+            let of = &[self.family.as_str()];
+            self.localhost_listeners
+                .with_label_values(of)
+                .set(i64::try_from(localhost.open).unwrap_or(i64::MAX));
+            self.localhost_failures.with_label_values(of).inc_by(count(localhost.refused));
         }
         let Failures { partial, full } = pass.failures;
         let full = if let Some(counter) = &self.partial_failures {

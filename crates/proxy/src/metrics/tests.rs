@@ -9,6 +9,7 @@ use service_watch::Exchange;
 
 use super::Metrics;
 use crate::health::Question;
+use crate::localhost::LocalhostPass;
 use crate::modes::ProxyMode;
 use crate::reconciler::{Extent, Failures, Pass, Rules, Spent};
 use crate::relaying;
@@ -42,6 +43,7 @@ fn pass(extent: Extent) -> Pass {
         extent,
         spent: Spent { bytes: 100, reading: Duration::from_secs(1), writing: Duration::from_secs(2) },
         failures: Failures { partial: 1, full: 0 },
+        localhost: Some(LocalhostPass { open: 2, refused: 1 }),
         rules: BTreeMap::from([("nat", Rules { there: 7, written: 3 })]),
         ..Pass::default()
     }

@@ -479,12 +479,42 @@ fn node_ports_are_served_on_the_addresses_that_the_ranges_select() {
 
 #[test]
 fn primary_node_ports_are_those_on_the_nodes_own_address() {
-    let served =
-        |node_ips: &str| Family::BOTH.map(|family| node_ports(NodePortSetting::Primary, node_ips, family));
+    let served = |node_ips: &str| {
+        let primary = || NodePortSetting::Primary(Vec::new());
+        Family::BOTH.map(|family| node_ports(primary(), node_ips, family))
+    };
     assert_eq!(served("192.168.0.1 fd00::1"), ["192.168.0.1", "fd00::1"]);
     assert_eq!(served("192.168.0.1"), ["192.168.0.1", "all local addresses"]);
     assert_eq!(served("fd00::1"), ["all local addresses, and on localhost", "fd00::1"]);
     assert_eq!(served("127.0.0.1"), ["all local addresses, and on localhost", "all local addresses"]);
+}
+
+#[test]
+fn localhost_is_relayed_where_a_range_of_loopback_has_it() {
+    let mut world = world();
+    world.settings.localhost_node_ports = LocalhostNodePorts::Relay;
+    world.node.ips = ips("192.168.0.1 fd00::1");
+    for (text, relayed) in [
+        ("127.0.0.0/8 ::1/128", &Family::BOTH[..]),
+        ("127.0.0.1/32", &[Family::V4]),
+        ("0.0.0.0/0 127.0.0.1/32", &[Family::V4]),
+        ("::1/128", &[Family::V6]),
+        // It would be at an address that nobody named.
+        ("127.0.0.2/32", &[]),
+        ("0.0.0.0/0 ::/0", &[]),
+        ("", &[]),
+    ] {
+        for setting in [NodePortSetting::Ranges(ranges(text)), NodePortSetting::Primary(ranges(text))] {
+            world.settings.node_ports = setting;
+            let is_relayed =
+                |family: &Family| world.node_plan(*family).localhost_node_ports == LocalhostNodePorts::Relay;
+            let found: Vec<_> = Family::BOTH.into_iter().filter(is_relayed).collect();
+            assert_eq!(found, relayed, "{text:?}");
+        }
+    }
+    world.settings.node_ports = NodePortSetting::Primary(ranges("127.0.0.0/8"));
+    let node = world.node_plan(Family::V4).to_string();
+    assert!(node.contains("node ports   on 192.168.0.1, and relayed on localhost\n"), "{node}");
 }
 
 #[test]

@@ -158,7 +158,7 @@ fn the_kernel_can_be_asked_for_one_address_alone() {
 #[test]
 fn a_node_port_is_one_where_node_ports_are_served() {
     let mut facts = facts_of(BOTH);
-    facts.settings.node_ports = NodePortSetting::Primary;
+    facts.settings.node_ports = NodePortSetting::Primary(Vec::new());
     let (plan, _) = plan(&facts, &Touched::everything(), Family::V4);
     let flows = Flows::of(plan.services.iter().flat_map(|(_, ports)| ports), SentOn::ByKernel);
     let stale = stale_flows(&flows, &Flows::default(), &plan.node);

@@ -1,6 +1,7 @@
 //! How each mode's rules are kept in the lab.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use kernel_io::link::Routing;
@@ -10,15 +11,16 @@ use kernel_io::nft::{self, Nft};
 use kernel_io::xtables::{Tool, Xtables};
 use kernel_io::{Drift, ReadError, SumTarget, Target, WriteError};
 use kernel_state::ipset::Family as SetFamily;
-use kernel_state::nft::{Family as NftFamily, NftState};
+use kernel_state::listeners::{self, Listeners, Place};
+use kernel_state::nft::{self as nft_state, Family as NftFamily};
 use kernel_state::xtables::GuardedChain;
-use kernel_state::{Change, Objects, State};
+use kernel_state::{Change, Objects, State, Sum};
 use proxy::ipvs::{self, IpvsSettings, IpvsTarget};
-use proxy_modes::{Iptables, Ipvs, Mode, Nftables, SourceRanges, Transparency, UserspaceObjects};
+use proxy_modes::{Iptables, Ipvs, Localhost, Mode, Nftables, SourceRanges, Transparency};
 use relay::{Balancer, Mark, PortRange, Relay, RelayListeners, Settings};
 use service_plan::{Family, NodePlan, ServicePlan};
 
-use super::{Kept, LabError, nft_programs};
+use super::{Kept, LabError, nft_programs, same};
 use crate::scenario::Stage;
 use crate::{Expectation, Scenario, relayed, relayed_transparently};
 
@@ -38,27 +40,79 @@ impl Kept for Iptables {
     }
 }
 
-fn open_nft(mode: Nftables, family: Family) -> Result<Nft, LabError> {
-    let family = match family {
-        Family::V4 => NftFamily::Ip,
-        Family::V6 => NftFamily::Ip6,
-    };
-    let layout =
-        nft::Layout { comment: mode.layout(), sets: mode.sets(), comments: nft::abilities(family)?.comments };
-    Ok(Nft::open(family, layout)?)
+/// The nftables mode on some kernel, and the listeners on localhost beside its rules.
+#[derive(Clone, Copy, Debug)]
+pub struct WithLocalhost<K>(pub K);
+
+/// What the mode was found to be able to do.
+pub trait Kernel: Copy + Send + Sync + 'static {
+    /// How it speaks there.
+    const NFTABLES: Nftables;
 }
 
-impl Kept for Nftables {
-    const NAME: &str = "nftables";
+/// A kernel that can do all of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Modern;
 
-    type Target = Nft;
+/// One that was found to have no sets of ranges.
+#[derive(Clone, Copy, Debug)]
+pub struct WithoutRanges;
 
-    fn open(_scenario: &Scenario, family: Family) -> Result<Nft, LabError> {
+impl Kernel for Modern {
+    const NFTABLES: Nftables = Nftables::MODERN;
+}
+
+impl Kernel for WithoutRanges {
+    const NFTABLES: Nftables = Nftables { source_ranges: SourceRanges::InChains };
+}
+
+impl<K: Kernel> Mode for WithLocalhost<K> {
+    type Objects = Sum<Listeners, nft_state::Nft>;
+
+    fn skeleton(&self, node: &NodePlan) -> State<Self::Objects> {
+        State::<Self::Objects>::of(Localhost.skeleton(node), K::NFTABLES.skeleton(node))
+    }
+
+    fn render(&self, plan: &ServicePlan, node: &NodePlan) -> State<Self::Objects> {
+        State::<Self::Objects>::of(Localhost.render(plan, node), K::NFTABLES.render(plan, node))
+    }
+}
+
+impl<K: Kernel> Kept for WithLocalhost<K> {
+    const NAME: &str = Nftables::NAME;
+
+    type Target = Relayed<SumTarget<RelayListeners, Nft>>;
+
+    fn open(_scenario: &Scenario, family: Family) -> Result<Self::Target, LabError> {
         Self::open_to_clean(family)
     }
 
-    fn open_to_clean(family: Family) -> Result<Nft, LabError> {
-        open_nft(Self::MODERN, family)
+    fn open_to_clean(family: Family) -> Result<Self::Target, LabError> {
+        let relay = relay(Mark::None)?;
+        let first = relay.listeners(family.localhost(), PortRange::Any, AddressBook::default());
+        let family = match family {
+            Family::V4 => NftFamily::Ip,
+            Family::V6 => NftFamily::Ip6,
+        };
+        let layout = nft::Layout {
+            comment: K::NFTABLES.layout(),
+            sets: K::NFTABLES.sets(),
+            comments: nft::abilities(family)?.comments,
+        };
+        Ok(Relayed { target: SumTarget { first, then: Nft::open(family, layout)? }, _relay: relay })
+    }
+
+    /// Another process' listeners are none of its own.
+    fn compared(found: &State<Self::Objects>, wanted: &State<Self::Objects>) -> Result<(), String> {
+        same(&found.parts().1, &wanted.parts().1)
+    }
+
+    fn listeners(plan: &ServicePlan, node: &NodePlan) -> Vec<SocketAddr> {
+        let at = |key: &listeners::Key| match key.place {
+            Place::At(at) => Some(at),
+            Place::Named(_) => None,
+        };
+        Localhost.render(plan, node).iter().filter_map(|(key, _)| at(key)).collect()
     }
 
     fn inspect(node: &Netns) -> Result<(), String> {
@@ -66,50 +120,14 @@ impl Kept for Nftables {
     }
 }
 
-/// The nftables mode as it is on a kernel that was found to have no sets of ranges.
-#[derive(Clone, Copy, Debug)]
-pub struct NftablesWithoutRanges;
-
-const WITHOUT_RANGES: Nftables = Nftables { source_ranges: SourceRanges::InChains };
-
-impl Mode for NftablesWithoutRanges {
-    type Objects = kernel_state::nft::Nft;
-
-    fn skeleton(&self, node: &NodePlan) -> NftState {
-        WITHOUT_RANGES.skeleton(node)
-    }
-
-    fn render(&self, plan: &ServicePlan, node: &NodePlan) -> NftState {
-        WITHOUT_RANGES.render(plan, node)
-    }
-}
-
-impl Kept for NftablesWithoutRanges {
-    const NAME: &str = Nftables::NAME;
-
-    type Target = Nft;
-
-    fn open(_scenario: &Scenario, family: Family) -> Result<Nft, LabError> {
-        Self::open_to_clean(family)
-    }
-
-    fn open_to_clean(family: Family) -> Result<Nft, LabError> {
-        open_nft(WITHOUT_RANGES, family)
-    }
-
-    fn inspect(node: &Netns) -> Result<(), String> {
-        Nftables::inspect(node)
-    }
+/// Something, and the threads behind its listeners. They are in the namespace that they were started in.
+pub struct Relayed<T> {
+    target: T,
+    _relay: Relay,
 }
 
 /// The way back of answers, listeners, and rules.
-type UserspaceTarget = SumTarget<Routing, SumTarget<RelayListeners, WithListeners<Xtables>>>;
-
-/// That, and the threads behind the listeners. They are in the namespace that they were started in.
-pub struct Userspace {
-    target: UserspaceTarget,
-    _relay: Relay,
-}
+type Userspace = Relayed<SumTarget<Routing, SumTarget<RelayListeners, WithListeners<Xtables>>>>;
 
 impl Kept for proxy_modes::Userspace {
     const NAME: &str = "userspace";
@@ -119,11 +137,11 @@ impl Kept for proxy_modes::Userspace {
     fn open(scenario: &Scenario, family: Family) -> Result<Userspace, LabError> {
         let mark = Mark::Bits(scenario.configuration()?.settings.mark.0);
         let ip = scenario.stage.node_address(family);
-        open_userspace(family, ip.unwrap_or(loopback(family)), mark)
+        open_userspace(family, ip.unwrap_or(family.localhost()), mark)
     }
 
     fn open_to_clean(family: Family) -> Result<Userspace, LabError> {
-        open_userspace(family, loopback(family), Mark::None)
+        open_userspace(family, family.localhost(), Mark::None)
     }
 
     fn packets(&self, packets: &[Expectation], stage: &Stage) -> Vec<Expectation> {
@@ -139,45 +157,39 @@ impl Kept for proxy_modes::Userspace {
     }
 }
 
-impl Target<UserspaceObjects> for Userspace {
-    fn read(&mut self, found: Found<'_>) -> Result<(), ReadError> {
+impl<O: Objects, T: Target<O>> Target<O> for Relayed<T> {
+    fn read(&mut self, found: &mut dyn FnMut(O::Key, O::Value)) -> Result<(), ReadError> {
         self.target.read(found)
     }
 
-    fn write(&mut self, changes: &[Change<UserspaceObjects>]) -> Result<(), WriteError> {
+    fn write(&mut self, changes: &[Change<O>]) -> Result<(), WriteError> {
         self.target.write(changes)
     }
 
-    fn drift(&mut self) -> Drift<UserspaceObjects> {
+    fn drift(&mut self) -> Drift<O> {
         self.target.drift()
     }
 }
 
-type Found<'a> = &'a mut dyn FnMut(<UserspaceObjects as Objects>::Key, <UserspaceObjects as Objects>::Value);
-
 fn open_userspace(family: Family, ip: IpAddr, mark: Mark) -> Result<Userspace, LabError> {
-    let settings = Settings {
-        workers: 2,
-        balancer: Balancer::RoundRobin,
-        mark,
-        udp_timeout: Duration::from_millis(250),
-        drain_timeout: Duration::from_secs(1),
-    };
-    let relay = Relay::start(settings)?;
+    let relay = relay(mark)?;
     let book = AddressBook::default();
     let first = relay.listeners(ip, PortRange::Any, book.clone());
     let rules = Xtables::open(tool(family), proxy_modes::Userspace::layout())?;
     let family = if family == Family::V4 { SetFamily::Inet } else { SetFamily::Inet6 };
     let routing = Routing::open(family, proxy_modes::Userspace::ANSWERS_TABLE)?;
     let then = SumTarget { first, then: WithListeners::new(rules, book) };
-    Ok(Userspace { target: SumTarget { first: routing, then }, _relay: relay })
+    Ok(Relayed { target: SumTarget { first: routing, then }, _relay: relay })
 }
 
-fn loopback(family: Family) -> IpAddr {
-    match family {
-        Family::V4 => Ipv4Addr::LOCALHOST.into(),
-        Family::V6 => Ipv6Addr::LOCALHOST.into(),
-    }
+fn relay(mark: Mark) -> io::Result<Relay> {
+    Relay::start(Settings {
+        workers: 2,
+        balancer: Balancer::RoundRobin,
+        mark,
+        udp_timeout: Duration::from_millis(250),
+        drain_timeout: Duration::from_secs(1),
+    })
 }
 
 impl Kept for Ipvs {

@@ -23,12 +23,14 @@ pub(super) struct Places {
     pub(super) world: BTreeSet<IpAddr>,
     /// The ports that somebody is asked for.
     pub(super) ports: BTreeSet<u16>,
+    /// Where the proxy itself takes connections.
+    pub(super) relayed: BTreeSet<SocketAddr>,
     /// Whether somebody asks in SCTP.
     pub(super) sctp: bool,
 }
 
 impl Places {
-    pub(super) fn of(scenario: &Scenario, steps: &[Replayed]) -> Self {
+    pub(super) fn of(scenario: &Scenario, steps: &[Replayed], relayed: BTreeSet<SocketAddr>) -> Self {
         let packets = || scenario.steps.iter().flat_map(|step| &step.packets).map(|each| each.packet);
         let node_name = scenario.node_name();
         let mut places = Self {
@@ -38,6 +40,7 @@ impl Places {
             clients: BTreeSet::new(),
             world: BTreeSet::new(),
             ports: packets().map(|packet| packet.to.port()).collect(),
+            relayed,
             sctp: packets().any(|packet| packet.protocol == Protocol::Sctp),
         };
         places.node.extend(packets().map(|packet| packet.to.ip()).filter(IpAddr::is_loopback));

@@ -32,7 +32,7 @@ impl Servers {
         let mut servers = Vec::new();
         let ports = Arc::new(places.ports.clone());
         let mut open = |netns: &Netns, ips: &BTreeSet<IpAddr>| -> Result<(), LabError> {
-            servers.extend(netns.run(|| opened(&places.served(ips)))??);
+            servers.extend(netns.run(|| opened(&places.served(ips), &places.relayed))??);
             if places.sctp {
                 servers.extend(netns.run(|| responders(ips, &ports))??);
             }
@@ -63,16 +63,18 @@ impl Drop for Servers {
     }
 }
 
-fn opened(all: &[SocketAddr]) -> Result<Vec<Server>, io::Error> {
+fn opened(all: &[SocketAddr], relayed: &BTreeSet<SocketAddr>) -> Result<Vec<Server>, io::Error> {
     let named = |at: &SocketAddr| {
         let at = *at;
         move |error: io::Error| io::Error::new(error.kind(), format!("serve {at}: {error}"))
     };
     let mut servers = Vec::new();
     for at in all {
-        let listener = TcpListener::bind(at).map_err(named(at))?;
-        listener.set_nonblocking(true)?;
-        servers.push(Server::Tcp(*at, listener));
+        if !relayed.contains(at) {
+            let listener = TcpListener::bind(at).map_err(named(at))?;
+            listener.set_nonblocking(true)?;
+            servers.push(Server::Tcp(*at, listener));
+        }
         let socket = UdpSocket::bind(at).map_err(named(at))?;
         socket.set_nonblocking(true)?;
         servers.push(Server::Udp(*at, socket));

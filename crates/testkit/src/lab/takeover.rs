@@ -3,6 +3,7 @@
 //! Afterwards the kernel holds what it would if it had been empty, besides the rules of others; no connection that
 //! ran has ended, and none that began meanwhile has failed.
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
@@ -76,7 +77,7 @@ fn play(
     steps: &[Replayed],
     mode: Iptables,
 ) -> Result<(), LabError> {
-    let places = Places::of(scenario, steps);
+    let places = Places::of(scenario, steps, BTreeSet::new());
     let network = Network::build(&scenario.stage, &places)?;
     for rules in [takeover.rules].iter().chain(takeover.others) {
         restore(&network.node, rules)?;

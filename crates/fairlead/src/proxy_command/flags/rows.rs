@@ -120,7 +120,7 @@ pub(in super::super) static FLAGS: &[Flag] = &[
         Values("CIDR"),
         "",
         Ignored,
-        "Ranges of the addresses that node ports are served on, or \"primary\"; all local addresses if left out.",
+        "Addresses that node ports are served on: ranges, \"primary\", \"localhost\", \"all\"; all if left out.",
         |draft, text| extend(&mut draft.configuration.node_port_addresses, text),
     ),
     flag(

@@ -124,12 +124,37 @@ fn nftables_has_its_own_block_and_serves_node_ports_on_the_nodes_own_address() {
         masquerade_all: MasqueradeAll::Yes,
         mark: Mark(0x8000),
         local_pods: LocalPodsSetting::Ranges(Vec::new()),
-        node_ports: NodePortSetting::Primary,
+        node_ports: NodePortSetting::Primary(Vec::new()),
         localhost_node_ports: LocalhostNodePorts::Ignore,
     };
     assert_eq!(settings("{mode: nftables, nftables: {masqueradeBit: 15, masqueradeAll: true}}"), expected);
     let ranges = settings("{mode: nftables, nodePortAddresses: [10.0.0.0/8]}").node_ports;
     assert_eq!(ranges, NodePortSetting::Ranges(vec!["10.0.0.0/8".parse().expect("a range")]));
+}
+
+#[test]
+fn nftables_relays_node_ports_on_localhost_where_it_is_named_and_the_gate_is_not_off() {
+    const OFF: &str = "featureGates: {KubeProxyNFTablesLocalhostNodePorts: false}";
+    const ON: &str = "featureGates: {KubeProxyNFTablesLocalhostNodePorts: true}";
+    let (relay, serve, ignore) =
+        (LocalhostNodePorts::Relay, LocalhostNodePorts::Serve, LocalhostNodePorts::Ignore);
+    for (mode, addresses, more, expected) in [
+        ("nftables", "[primary, localhost]", "", relay),
+        ("nftables", "[primary, localhost]", ON, relay),
+        ("nftables", "[primary, localhost]", OFF, ignore),
+        ("nftables", "[10.0.0.0/8, 127.0.0.1/32]", "", relay),
+        ("nftables", "['::1/128']", "", relay),
+        ("nftables", "[all]", ON, ignore),
+        ("nftables", "[]", ON, ignore),
+        ("nftables", "[localhost]", "iptables: {localhostNodePorts: false}", relay),
+        ("iptables", "[localhost]", OFF, serve),
+        ("userspace", "[localhost]", "", serve),
+        ("iptables", "[localhost]", "iptables: {localhostNodePorts: false}", ignore),
+        ("ipvs", "[localhost]", ON, ignore),
+    ] {
+        let text = format!("mode: {mode}\nnodePortAddresses: {addresses}\n{more}");
+        assert_eq!(settings(&text).localhost_node_ports, expected, "{text}");
+    }
 }
 
 #[test]
@@ -187,9 +212,12 @@ fn local_pods_are_told_as_the_mode_says() {
 }
 
 #[test]
-fn node_port_addresses_are_ranges_or_the_primary_ones() {
+fn node_port_addresses_are_ranges_and_keywords() {
     for (text, expected) in [
-        ("[primary]", NodePortSetting::Primary),
+        ("[primary]", NodePortSetting::Primary(Vec::new())),
+        ("[primary, localhost]", NodePortSetting::Primary(ranges("127.0.0.0/8 ::1/128"))),
+        ("[10.0.0.0/8, primary]", NodePortSetting::Primary(ranges("10.0.0.0/8"))),
+        ("[all]", NodePortSetting::Ranges(ranges("0.0.0.0/0 ::/0"))),
         ("[]", NodePortSetting::Ranges(Vec::new())),
         ("[10.0.0.0/8, 'fd00::/8']", NodePortSetting::Ranges(ranges("10.0.0.0/8 fd00::/8"))),
     ] {
@@ -301,10 +329,6 @@ const WRONG_FIELDS: &[(&str, &str)] = &[
     ("nodePortAddresses: [foo]", r#"NodePortAddresses[0]: Invalid value: "foo": must be a valid CIDR"#),
     ("nodePortAddresses: ['']", r#"NodePortAddresses[0]: Invalid value: "": must be a valid CIDR"#),
     (
-        "nodePortAddresses: [10.0.0.0/8, primary]",
-        r#"NodePortAddresses[1]: Invalid value: "primary": can't use both 'primary' and CIDRs"#,
-    ),
-    (
         "showHiddenMetricsForVersion: '1.30'",
         r#"ShowHiddenMetricsForVersion: Invalid value: "1.30": must be omitted or have the value '1.35'; only the previous minor version is allowed"#,
     ),
@@ -407,9 +431,9 @@ fn all_that_is_wrong_is_told_at_once() {
     let text = "{mode: foo, bindAddress: foo, oomScoreAdj: 2000, nodePortAddresses: [primary, foo], \
                 conntrack: {min: -1, maxPerCore: -1}, logging: {format: yaml}}";
     let all = complaints(text);
-    assert_eq!(all.len(), 8, "{all:#?}");
+    assert_eq!(all.len(), 7, "{all:#?}");
     let invalid = checked(text).expect_err("it is wrong");
-    assert_eq!(invalid.lines().count(), 8);
+    assert_eq!(invalid.lines().count(), 7);
     assert!(invalid.lines().all(|line| line.starts_with("failed validate: ") && !line.contains('\n')));
 }
 
