@@ -1,6 +1,6 @@
 //! A line chart as SVG: a few series over numbers that grow by factors. Written by hand, since it is all that is needed.
 
-use std::fmt::Write;
+use crate::svg::{escaped, page, push, words};
 
 /// A line of the chart.
 #[derive(Clone, Debug, PartialEq)]
@@ -46,16 +46,7 @@ const COLOURS: [&str; 6] = ["#c0392b", "#e08283", "#2471a3", "#229954", "#7d3c98
 impl Chart {
     /// The whole file, the same for the same numbers.
     pub fn svg(&self) -> String {
-        let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-             font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
-        );
-        words(
-            &mut out,
-            (LEFT, 24.0),
-            "start",
-            &format!("<tspan font-size=\"15\">{}</tspan>", escaped(&self.title)),
-        );
+        let mut out = page((WIDTH, HEIGHT), (LEFT, 24.0), &self.title);
         words(&mut out, (LEFT, TOP - 14.0), "start", &escaped(&self.y));
         let middle = f64::midpoint(LEFT, WIDTH - RIGHT);
         words(&mut out, (middle, HEIGHT - 10.0), "middle", &escaped(&self.x));
@@ -157,18 +148,6 @@ impl Chart {
         };
         HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM)
     }
-}
-
-fn words(out: &mut String, (x, y): (f64, f64), anchor: &str, text: &str) {
-    push(out, &format!("<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"));
-}
-
-fn push(out: &mut String, line: &str) {
-    writeln!(out, "{line}").expect("writing to a String cannot fail");
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;")
 }
 
 #[cfg(test)]

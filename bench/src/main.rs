@@ -4,6 +4,7 @@ mod flips;
 mod sandboxes;
 mod userspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -19,7 +20,14 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum What {
     /// The relay of the userspace mode against haproxy and nginx
-    Userspace,
+    Userspace {
+        /// The program whose rules are measured beside it
+        #[arg(long)]
+        fairlead: PathBuf,
+        /// Where to draw the chart
+        #[arg(long)]
+        drawing: PathBuf,
+    },
     /// What facts keep of endpoints that are gone
     Flips,
     /// Our sandboxes, as `cargo xtask bench pods` measures them
@@ -36,7 +44,7 @@ enum What {
 
 fn main() -> ExitCode {
     let result = match CommandLine::parse().what {
-        What::Userspace => userspace::measure(),
+        What::Userspace { fairlead, drawing } => userspace::measure(&fairlead, &drawing),
         What::Flips => flips::measure(),
         What::Sandboxes(sandboxes) => sandboxes.run(),
         What::Part { part } => part.run(),

@@ -81,7 +81,7 @@ pub(crate) fn run(bench: Bench, extent: Extent) -> Result<()> {
         Bench::Lookup => "lookup",
         Bench::Userspace => {
             debian::install_peers()?;
-            return of_its_own("userspace");
+            return userspace();
         }
     };
     debian::install_missing()?;
@@ -98,7 +98,7 @@ pub(crate) fn run(bench: Bench, extent: Extent) -> Result<()> {
         if let Err(error) = build::newest_kube_proxy() {
             writeln!(io::stderr(), "a newer kube-proxy cannot be built: {error:#}")?;
         }
-        of_its_own("flips")?;
+        flips()?;
     }
     let extent = match extent {
         Extent::Usual => "usual",
@@ -161,9 +161,19 @@ fn lookup_in_both_kernels() -> Result<()> {
     figures.print_table().map(drop)
 }
 
-/// In a program that is built for speed.
-fn of_its_own(what: &str) -> Result<()> {
-    run_command(&mut cargo(["run", "--quiet", "--release", "--package", "bench", "--", what]))
+/// What facts keep, in a program that is built for speed.
+fn flips() -> Result<()> {
+    run_command(&mut cargo(["run", "--quiet", "--release", "--package", "bench", "--", "flips"]))
+}
+
+/// The relay alone beside its peers, in a program that is built for speed.
+fn userspace() -> Result<()> {
+    debian::install_missing()?;
+    debian::install_peers()?;
+    let fairlead = build::fairlead()?;
+    let mut bench = cargo(["run", "--quiet", "--release", "--package", "bench", "--", "userspace"]);
+    bench.arg("--fairlead").arg(fairlead).arg("--drawing").arg(root().join("docs/userspace.svg"));
+    run_command(&mut bench)
 }
 
 /// On what it was measured.

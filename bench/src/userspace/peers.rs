@@ -30,7 +30,6 @@ pub(super) enum Peer {
 
 /// A proxy that runs, until this is dropped.
 pub(super) struct Running {
-    name: String,
     offset: u16,
     child: Child,
     _directory: TempDir,
@@ -69,7 +68,7 @@ impl Running {
             }
         };
         let child = started(&mut command).with_context(|| format!("start {peer:?}"))?;
-        let running = Self { name: format!("{peer:?}"), offset: peer.offset(), child, _directory: directory };
+        let running = Self { offset: peer.offset(), child, _directory: directory };
         match peer {
             Peer::Ours | Peer::Haproxy | Peer::Nginx => reached(running.at(Service::Short))?,
             Peer::Naive => thread::sleep(Duration::from_millis(300)),
@@ -80,17 +79,13 @@ impl Running {
     /// A process of this program.
     pub(super) fn part(which: Part) -> Result<Self> {
         let child = started(&mut part(which)?)?;
-        let running = Self { name: format!("{which:?}"), offset: 0, child, _directory: tempfile::tempdir()? };
+        let running = Self { offset: 0, child, _directory: tempfile::tempdir()? };
         match which {
             Part::Servers => reached(running.at(Service::Short))?,
             Part::RelayOfMany => thread::sleep(Duration::from_secs(3)),
             Part::Relay | Part::Naive => {}
         }
         Ok(running)
-    }
-
-    pub(super) fn name(&self) -> &str {
-        &self.name
     }
 
     /// Where it leads to a server.

@@ -21,9 +21,9 @@ pub(super) fn serve() -> Result<()> {
         while stream.write_all(&zeros).is_ok() {}
     })?;
     for_short()?;
-    let hold = TcpListener::bind(local(Service::Hold))?;
+    let hold = TcpListener::bind(anywhere(Service::Hold))?;
     thread::spawn(move || hold.incoming().collect::<Vec<_>>());
-    let echo = UdpSocket::bind(local(Service::Echo))?;
+    let echo = UdpSocket::bind(anywhere(Service::Echo))?;
     thread::spawn(move || {
         let mut batch = Batch::new();
         loop {
@@ -41,7 +41,7 @@ pub(super) fn serve() -> Result<()> {
 
 /// Several threads, each of which serves one connection at a time.
 fn for_short() -> Result<()> {
-    let listener = Arc::new(TcpListener::bind(local(Service::Short))?);
+    let listener = Arc::new(TcpListener::bind(anywhere(Service::Short))?);
     for _ in 0..16 {
         let listener = Arc::clone(&listener);
         thread::spawn(move || {
@@ -58,7 +58,7 @@ fn for_short() -> Result<()> {
 }
 
 fn listening(service: Service, serve: impl Fn(TcpStream) + Send + Clone + 'static) -> Result<()> {
-    let listener = TcpListener::bind(local(service))?;
+    let listener = TcpListener::bind(anywhere(service))?;
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             let serve = serve.clone();
@@ -70,6 +70,11 @@ fn listening(service: Service, serve: impl Fn(TcpStream) + Send + Clone + 'stati
 
 fn local(service: Service) -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, service.port()))
+}
+
+/// At all addresses: rules lead to one that is not loopback.
+fn anywhere(service: Service) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::UNSPECIFIED, service.port()))
 }
 
 /// One thread, one socket towards clients, a socket towards the server for each of them, and a datagram a call.

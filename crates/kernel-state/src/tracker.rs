@@ -141,7 +141,7 @@ impl<O: Objects> Tracker<O> {
 
     /// Who wants an object, or was the last that did.
     pub fn owners(&self, key: &O::Key) -> Vec<Owner> {
-        let ids = self.entries.get(key).into_iter().flat_map(|entry| entry.owners.iter());
+        let ids = self.entries.find(key).into_iter().flat_map(|id| self.entries[id].owners());
         ids.filter_map(|id| self.records.get(&id)).map(|record| record.owner.clone()).collect()
     }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use kernel_io::{Target, WriteError};
 use kernel_state::listeners::{Key, Listeners};
-use kernel_state::{Change, Objects, Retried, Tracker};
+use kernel_state::{Change, Objects, Portions, Retried, Tracker};
 use proxy_modes::Localhost;
 use service_plan::Plan;
 use tracing::{debug, error, info};
@@ -44,7 +44,9 @@ impl<T: Target<Listeners> + Send> WithLocalhost<T> {
 
     fn write_listeners(&mut self) -> LocalhostPass {
         let mut refused = 0;
-        for change in self.tracker.pending(usize::MAX) {
+        let parts = self.tracker.pending(Portions::ALL);
+        let changes: Vec<_> = parts.iter().flat_map(|part| self.tracker.changes(part)).collect();
+        for change in changes {
             match self.target.write(std::slice::from_ref(&change)) {
                 Ok(()) => self.applied(&change),
                 Err(error) => {

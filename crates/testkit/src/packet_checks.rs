@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
+use kernel_state::listeners::Listeners;
 use kernel_state::nft::Nft;
 use kernel_state::xtables::Xtables;
-use kernel_state::{Objects, State};
+use kernel_state::{Objects, State, Sum};
 use packet_trace::ipvs::ServerReader;
 use packet_trace::nft::TableReader;
 use packet_trace::plan::PlanReader;

@@ -12,8 +12,8 @@ use kernel_io::sysctl;
 
 use crate::cluster::{Cluster, Process};
 
-/// A node of the cluster. Number N has the addresses 172.18.N.2 and fd00:18:N::2 and the pod 10.244.N.10 and
-/// fd00:244:N::a.
+/// A node of the cluster. Number N has the addresses 172.18.N.2 and `fd00:18:N::2` and the pod 10.244.N.10 and
+/// `fd00:244:N::a`.
 pub(crate) struct Node {
     pub(crate) name: String,
     pub(crate) number: u8,

@@ -7,6 +7,7 @@ mod datagrams;
 mod dry_run;
 mod flows;
 mod health;
+mod idle;
 mod localhost;
 mod neighbour;
 mod nftables;

@@ -16,6 +16,11 @@ pub struct Portions {
     pub large: usize,
 }
 
+impl Portions {
+    /// All of it in one part.
+    pub const ALL: Self = Self { small: usize::MAX, large: usize::MAX };
+}
+
 /// What is written at once.
 #[derive(Debug, Default)]
 pub struct Part(Vec<EntryId>);

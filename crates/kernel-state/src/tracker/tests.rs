@@ -74,7 +74,7 @@ impl<O: Objects> Tracker<O> {
     }
 }
 
-const ALL: Portions = Portions { small: usize::MAX, large: usize::MAX };
+const ALL: Portions = Portions::ALL;
 
 fn portions() -> impl Strategy<Value = Portions> {
     (0..6_usize, 1..6_usize).prop_map(|(small, large)| Portions { small, large })

@@ -34,7 +34,7 @@ impl Bench {
             (!refused.is_empty() && format!("{change:?}").contains(refused)).then_some(Fault::Refused)
         };
         let target = FaultyTarget::new(listeners.clone(), refuse);
-        let of_rules = Box::new(Reconciler::new(Nftables, rules.clone()));
+        let of_rules = Box::new(Reconciler::new(Nftables::MODERN, rules.clone()));
         let reconciler = Box::new(WithLocalhost::new(of_rules, target));
         let mut bench = Self { facts: facts(), rules, listeners, reconciler, refused };
         bench.know(FactChange::Settings(Settings {

@@ -79,7 +79,7 @@ impl<K: Kernel> Mode for WithLocalhost<K> {
 }
 
 impl<K: Kernel> Kept for WithLocalhost<K> {
-    const NAME: &str = Nftables::NAME;
+    const NAME: &str = "nftables";
 
     type Target = Relayed<SumTarget<RelayListeners, Nft>>;
 
