@@ -131,7 +131,9 @@ impl Bench {
 
     fn kernel_takes(&mut self, part: &Part) {
         let changes = self.tracker.changes(part);
-        changes.iter().for_each(|change| self.kernel.apply(change));
+        for change in &changes {
+            self.kernel.apply(change);
+        }
         self.tracker.applied(&changes);
     }
 

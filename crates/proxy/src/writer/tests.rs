@@ -69,7 +69,7 @@ fn what_a_stranger_changed_is_undone_without_a_new_plan() {
     let mut reconciler = Reconciler::new(mode, kernel.clone());
     let (sender, plans) = mpsc::channel();
     let writer = thread::spawn(move || {
-        write_plans(Family::V4, &mut reconciler, &plans, &Pace::of(Duration::ZERO), || {})
+        write_plans(Family::V4, &mut reconciler, &plans, &Pace::of(Duration::ZERO), || {});
     });
     sender.send(plan_of(&mut facts(), "web", "10.0.0.1")).expect("the writer listens");
     until("the Service is served", || kernel.state().to_string().contains("10.0.0.1"));

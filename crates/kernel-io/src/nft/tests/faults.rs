@@ -107,18 +107,20 @@ fn a_set_that_is_full_names_what_it_did_not_take_and_its_table_is_replaced_by_a_
 
 #[test]
 fn what_nft_makes_of_a_number_in_a_key_is_read_as_the_same() {
-    const KEY_TYPES: [(u32, u32); 2] = [
-        (7 << 18 | 12 << 12 | 13 << 6 | 4, 7 << 18 | 12 << 12 | 13 << 6 | 19),
-        (12 << 12 | 13 << 6 | 4, 12 << 12 | 13 << 6 | 19),
-    ];
-    for ((integer, mark), key) in KEY_TYPES.into_iter().zip([KeyType::SocketSlot, KeyType::PortSlot]) {
+    // nft's numbers of types: an address, a protocol, a port.
+    let keys: [(&[u32], KeyType); 2] = [(&[7, 12, 13], KeyType::SocketSlot), (&[12, 13], KeyType::PortSlot)];
+    let concatenated =
+        |fields: &[u32], last| fields.iter().chain(&[last]).fold(0, |all, field| all * 64 + field);
+    for (fields, key) in keys {
+        let (integer, mark) = (concatenated(fields, 4), concatenated(fields, 19));
         let spec = SetSpec::Written(key, DataType::Endpoint);
         let mut message = Message::new(0, 0);
         set::write(&mut message, Family::Ip, &spec, 1);
         let ours = message.as_bytes()[16..].to_vec();
-        let place = ours.windows(4).position(|bytes| bytes == mark.to_be_bytes()).expect("it says a mark");
+        let place =
+            ours.windows(4).position(|bytes| bytes == u32::to_be_bytes(mark)).expect("it says a mark");
         let mut theirs = ours.clone();
-        theirs[place..place + 4].copy_from_slice(&integer.to_be_bytes());
+        theirs[place..place + 4].copy_from_slice(&u32::to_be_bytes(integer));
         for bytes in [ours, theirs] {
             assert_eq!(set::read(Family::Ip, &Attributes::new(&bytes)).expect("well formed"), spec);
         }

@@ -148,7 +148,9 @@ fn no_damage_to_what_the_kernel_says_makes_a_reader_panic() {
             TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &whole_seed));
         let ran = runner.run(&strategy, |(which, damages)| {
             let mut bytes = corpus[which.index(corpus.len())].clone();
-            damages.iter().for_each(|damage| damage.done_to(&mut bytes, &corpus));
+            for damage in &damages {
+                damage.done_to(&mut bytes, &corpus);
+            }
             read_messages(&bytes, &known);
             Ok(())
         });
