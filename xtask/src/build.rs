@@ -73,9 +73,14 @@ fn artefact(package: &str, model: &str, with: impl FnOnce(&mut Command)) -> Resu
     with(&mut build);
     run(&mut build)?;
 
-    // By way of a rename: the program that is replaced may be running.
     let built = target.join(&host).join("release").join(package);
     let installed = dist().join(package);
+    let program = fs::read(&built).with_context(|| format!("read {}", built.display()))?;
+    // What includes a program is built anew when its file is.
+    if fs::read(&installed).is_ok_and(|there| there == program) {
+        return Ok(installed);
+    }
+    // By way of a rename: the program that is replaced may be running.
     let fresh = dist().join(format!(".{package}.{}", std::process::id()));
     fs::create_dir_all(dist()).with_context(|| format!("make {}", dist().display()))?;
     fs::copy(&built, &fresh).with_context(|| format!("copy {}", built.display()))?;

@@ -168,7 +168,7 @@ fn a_flag_with_a_wrong_value_is_named() {
             "DetectLocalConfiguration.ClusterCIDRs[0]: Invalid value: \"10.0.0.0/99\": must be a valid CIDR",
         ),
         ("--detect-local-mode", "Guess", "DetectLocalMode: Unsupported value: \"Guess\": supported values:"),
-        ("--nodeport-addresses", "all", "NodePortAddresses[0]: Invalid value: \"all\": must be a valid CIDR"),
+        ("--nodeport-addresses", "any", "NodePortAddresses[0]: Invalid value: \"any\": must be a valid CIDR"),
         (
             "--iptables-masquerade-bit",
             "32",

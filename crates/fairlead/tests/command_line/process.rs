@@ -85,7 +85,7 @@ fn the_configuration_is_written_as_it_counts_and_read_back_the_same() {
 fn a_configuration_that_is_wrong_is_told_field_by_field() {
     let stage = Stage::with_example();
     let ended = stage.with_config(
-        "mode: foo\nbindAddress: foo\noomScoreAdj: 2000\nnodePortAddresses: [primary, foo]\n",
+        "mode: foo\nbindAddress: foo\noomScoreAdj: 2000\nnodePortAddresses: [any, foo]\n",
         &["--once"],
     );
     assert_eq!(ended.status.code(), Some(1), "{ended:#?}");
@@ -232,9 +232,15 @@ fn the_proxy_on_the_way_is_that_of_the_kubeconfig() {
     };
     let refused = line(", proxy-url: \"https://127.0.0.1:3\"").one_line(1);
     assert!(refused.contains("it has the proxy-url https://127.0.0.1:3"), "{refused}");
-    for scheme in ["http", "socks5"] {
+    for (scheme, what) in [("http", "tunnel error"), ("socks5", "SOCKS error")] {
         let ended = line(&format!(", proxy-url: \"{scheme}://127.0.0.1:3\""));
-        ended.line_with(&["Connection refused", "127.0.0.1:3"]);
+        ended.line_with(&[
+            "the API server cannot be reached",
+            what,
+            "failed to create underlying connection",
+        ]);
     }
-    line("").line_with(&["Connection refused", "127.0.0.1:1"]);
+    let direct = line("");
+    direct.line_with(&["the API server cannot be reached", "Connection refused"]);
+    assert!(!direct.stderr.contains("tunnel"), "{direct:#?}");
 }

@@ -38,6 +38,15 @@ pub(crate) struct Running {
     log: PathBuf,
 }
 
+/// Who runs a proxy.
+#[derive(Clone, Copy)]
+pub(crate) enum Account {
+    /// Somebody to whom no file belongs.
+    Nobody,
+    /// Whose files the kernel's are, as in a container that drops capabilities.
+    Root,
+}
+
 impl Stage {
     /// An empty namespace and no manifests.
     pub(crate) fn new() -> Self {
@@ -113,10 +122,14 @@ impl Stage {
         self.ended(command)
     }
 
-    /// The same by somebody who is not root and has these capabilities alone.
-    pub(crate) fn proxy_with(&self, capabilities: &[&str], arguments: &[&str]) -> Command {
+    /// The same by somebody who has these capabilities alone.
+    pub(crate) fn proxy_with(&self, account: Account, capabilities: &[&str], arguments: &[&str]) -> Command {
         let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs"]);
+        match account {
+            Account::Nobody => setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups"]),
+            Account::Root => setpriv.args(["--reuid=0"]),
+        };
+        setpriv.arg("--no-new-privs");
         let all = [&["-all"], capabilities].concat().join(",+");
         for set in ["inh-caps", "ambient-caps", "bounding-set"] {
             setpriv.arg(format!("--{set}={all}"));

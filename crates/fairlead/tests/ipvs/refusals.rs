@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::connections::Connection;
-use crate::stage::{Stage, endpoints, service, until};
+use crate::stage::{Account, Stage, endpoints, service, until};
 use crate::world::{ENDPOINTS, WEB, World};
 
 pub(crate) const TESTS: &[(&str, fn())] = &[
@@ -78,7 +78,7 @@ fn little_is_enough() {
     stage.proxy(&["--init-only", "--proxy-mode", "ipvs"]).success();
     let run = |arguments: &[&str]| {
         let arguments = [&["--proxy-mode", "ipvs"][..], arguments].concat();
-        stage.ended(stage.proxy_with(&["net_admin", "net_raw"], &arguments)).success()
+        stage.ended(stage.proxy_with(Account::Root, &["net_admin", "net_raw"], &arguments)).success()
     };
     let ended = run(&["--once"]);
     assert!(!ended.stderr.contains("WARN"), "{ended:#?}");

@@ -4,11 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Request;
 use kube::client::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use thiserror::Error;
+use tokio::sync::Notify;
 
 use super::Access;
 use super::exchanges::Exchanges;
@@ -27,6 +29,8 @@ pub(super) struct Connection {
     silent_for: RefCell<BTreeSet<Kind>>,
     /// The worst that it was for one of them.
     silence: Cell<Silence>,
+    /// Told when it answers one of them again, and others still wait.
+    awake: Notify,
 }
 
 /// Why it does not answer. Credentials that are refused do not get better by waiting.
@@ -89,7 +93,17 @@ impl Connection {
         let host = transport::host(&target.config);
         let (client, silent_for) = (RefCell::new(None), RefCell::default());
         let silence = Cell::new(Silence::Unreachable);
-        Ok(Self { access, target, server, host, exchanges, client, silent_for, silence })
+        Ok(Self {
+            access,
+            target,
+            server,
+            host,
+            exchanges,
+            client,
+            silent_for,
+            silence,
+            awake: Notify::new(),
+        })
     }
 
     pub(super) fn server(&self) -> &str {
@@ -126,8 +140,20 @@ impl Connection {
     /// It answers a kind's follower again.
     pub(super) fn answers(&self, kind: Kind) {
         let mut silent_for = self.silent_for.borrow_mut();
-        if silent_for.remove(&kind) && silent_for.is_empty() {
+        if !silent_for.remove(&kind) {
+            return;
+        }
+        if silent_for.is_empty() {
             tracing::info!(server = %self.server, "the API server answers again");
+        }
+        self.awake.notify_waiters();
+    }
+
+    /// Waits for so long, or until somebody else had an answer again.
+    pub(super) async fn rest(&self, delay: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = self.awake.notified() => {}
         }
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures_util::{AsyncBufRead, AsyncBufReadExt, FutureExt};
 use http::Request;
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::Patience;
@@ -143,9 +143,9 @@ impl Follower {
             match ended.map_or_else(|failure| self.delay_after(failure), |()| Ok(Duration::ZERO)) {
                 // A watch that ends at once, and well, would be asked for again and again.
                 Ok(delay) if was_watching => {
-                    sleep(delay.max(FIRST_DELAY.saturating_sub(start.elapsed()))).await;
+                    self.connection.rest(delay.max(FIRST_DELAY.saturating_sub(start.elapsed()))).await;
                 }
-                Ok(delay) => sleep(delay).await,
+                Ok(delay) => self.connection.rest(delay).await,
                 Err(Unheard) => return,
             }
         }
