@@ -77,7 +77,8 @@ fn little_is_enough() {
     let stage = Stage::with_example();
     stage.proxy(&["--init-only", "--proxy-mode", "ipvs"]).success();
     let run = |arguments: &[&str]| {
-        let arguments = [&["--proxy-mode", "ipvs"][..], arguments].concat();
+        let flags = ["--proxy-mode=ipvs", "--conntrack-max-per-core=0", "--conntrack-min=0"];
+        let arguments = [&flags[..], arguments].concat();
         stage.ended(stage.proxy_with(Account::Root, &["net_admin", "net_raw"], &arguments)).success()
     };
     let ended = run(&["--once"]);
