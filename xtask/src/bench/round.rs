@@ -23,7 +23,7 @@ pub(super) struct Round {
 }
 
 /// Longer than anything that is measured.
-const PATIENCE: Duration = Duration::from_mins(2);
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// Between two changes: a proxy that waits between writes has done so.
 const PAUSE: Duration = Duration::from_millis(250);
