@@ -111,8 +111,8 @@ impl Node {
             }
             let log = || self.proxy.as_ref().map(Process::log).unwrap_or_default();
             assert!(
-                start.elapsed() < Duration::from_mins(2),
-                "{at} on {} is to be served by {wanted:?} within two minutes, but: {now:?}\n{}",
+                start.elapsed() < Duration::from_mins(1),
+                "{at} on {} is to be served by {wanted:?} within a minute, but: {now:?}\n{}",
                 self.name,
                 log()
             );

@@ -44,6 +44,8 @@ pub(super) struct Follower {
     listing: Listing,
     /// How often it was tried since it last went well.
     tries: u32,
+    /// How often it had forgotten our place since then.
+    expiries: u32,
     /// What was last reported, while it lasts.
     refused: Option<String>,
 }
@@ -123,6 +125,7 @@ impl Follower {
             position: Position::Nowhere,
             listing: Listing::Streamed,
             tries: 0,
+            expiries: 0,
             refused: None,
         }
     }
@@ -138,7 +141,7 @@ impl Follower {
                 Kind::ServiceCidrs => self.follow::<wire::ServiceCidr>().await,
             };
             if start.elapsed() > SETTLED {
-                self.tries = 0;
+                (self.tries, self.expiries) = (0, 0);
             }
             match ended.map_or_else(|failure| self.delay_after(failure), |()| Ok(Duration::ZERO)) {
                 // A watch that ends at once, and well, would be asked for again and again.
@@ -366,7 +369,8 @@ impl Follower {
             Failure::Expired => {
                 debug!(kind, "the API server has forgotten our place; everything is listed");
                 self.position = Position::Nowhere;
-                return Ok(self.next_delay());
+                // It answers, so that it was away before is no reason to wait.
+                return Ok(next_delay(&mut self.expiries));
             }
             Failure::Refused(status) => self.refused(&status)?,
             Failure::Unreachable(reason) => {
@@ -380,7 +384,7 @@ impl Follower {
         if needed == Necessity::Needed && self.patience == Patience::None {
             return Err(Unheard);
         }
-        Ok(self.next_delay())
+        Ok(next_delay(&mut self.tries))
     }
 
     /// Whether this kind is needed all the same.
@@ -417,14 +421,14 @@ impl Follower {
         }
         self.outlet.send(batch)
     }
+}
 
-    /// Doubles with each try; everybody in the cluster waits, so nobody waits equally long.
-    fn next_delay(&mut self) -> Duration {
-        let delay = FIRST_DELAY.saturating_mul(1 << self.tries.min(8)).min(LAST_DELAY);
-        self.tries = self.tries.saturating_add(1);
-        let share = u32::try_from(jitter() % 1000).unwrap_or_default();
-        delay / 2 + delay * share / 1000
-    }
+/// Doubles with each try; everybody in the cluster waits, so nobody waits equally long.
+fn next_delay(tries: &mut u32) -> Duration {
+    let delay = FIRST_DELAY.saturating_mul(1 << (*tries).min(8)).min(LAST_DELAY);
+    *tries = tries.saturating_add(1);
+    let share = u32::try_from(jitter() % 1000).unwrap_or_default();
+    delay / 2 + delay * share / 1000
 }
 
 impl From<Unheard> for Failure {

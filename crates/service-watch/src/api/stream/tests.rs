@@ -1,7 +1,5 @@
-use std::io;
-
-use super::{Line, told};
-use crate::wire;
+use super::*;
+use crate::{Access, Exchanges, NodeNeeds};
 
 #[test]
 fn lines_of_a_watch_are_read() {
@@ -44,4 +42,25 @@ fn an_error_says_each_cause_once() {
     );
     let closed = Told { said: "body", source: io::ErrorKind::UnexpectedEof.into() };
     assert_eq!(told(&closed), "the connection was closed");
+}
+
+#[test]
+fn a_server_that_forgot_our_place_is_asked_soon_however_long_it_was_away() {
+    let access = Access { master: Some("http://127.0.0.1:1".to_owned()), ..Access::default() };
+    let connection = Connection::open(access, Exchanges::uncounted()).expect("an address");
+    let (out, _batches) = mpsc::channel();
+    let outlet = Outlet { gate: Rc::new(RefCell::new(Gate::new(NodeNeeds::Addresses))), out };
+    let node = NodeSelector("node-1".into());
+    let mut follower = Follower::new(Kind::Services, &node, Rc::new(connection), outlet, Patience::Endless);
+    let unreachable = || Failure::Unreachable("it is away".to_owned());
+    let away: Vec<Duration> =
+        (0..8).map(|_| follower.delay_after(unreachable()).expect("it goes on")).collect();
+    assert!(away.last().is_some_and(|delay| *delay >= LAST_DELAY / 2), "{away:?}");
+    let soon = follower.delay_after(Failure::Expired).expect("it goes on");
+    assert!(soon <= FIRST_DELAY * 3 / 2, "{soon:?}");
+    assert_eq!(follower.position, Position::Nowhere);
+    // But not again and again.
+    let often: Vec<Duration> =
+        (0..8).map(|_| follower.delay_after(Failure::Expired).expect("it goes on")).collect();
+    assert!(often.last().is_some_and(|delay| *delay >= LAST_DELAY / 2), "{often:?}");
 }
