@@ -11,6 +11,7 @@ mod ipvs;
 mod localhost;
 mod names;
 mod nftables;
+mod relayed;
 mod userspace;
 
 pub use iptables::{InvalidPackets, Iptables};

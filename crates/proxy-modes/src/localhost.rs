@@ -4,15 +4,13 @@
 //! forward has no listener: the kernel refuses who asks, or another process answers.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use kernel_state::listeners::{Header, Key, Listener, Listeners, ListenersState, Transport};
+use kernel_state::listeners::{Key, Listeners, ListenersState, Transport};
 use service_plan::{
-    Address, ClientHeader, Entrance, LocalhostNodePorts, NodePlan, PoolName, Protocol, ServicePlan, Source,
-    Verdict,
+    Address, Entrance, LocalhostNodePorts, NodePlan, PoolName, Protocol, ServicePlan, Source, Verdict,
 };
 
-use crate::Mode;
+use crate::{Mode, relayed};
 
 /// The part of a mode that serves localhost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +32,10 @@ impl Mode for Localhost {
         for entrance in &plan.entrances {
             let Address::NodePort(port) = entrance.at else { continue };
             let Some(pool) = pool_of_node(entrance) else { continue };
-            let endpoints: Arc<[SocketAddr]> = plan.pool(pool).iter().map(|endpoint| endpoint.at).collect();
-            if !endpoints.is_empty() {
+            let listener = relayed::listener(plan, pool);
+            if !listener.endpoints.is_empty() {
                 let at = SocketAddr::new(node.family.localhost(), port.get());
-                let kept = plan.affinity.map(|seconds| seconds.0);
-                let header = match plan.header {
-                    ClientHeader::None => Header::None,
-                    ClientHeader::ProxyV2 => Header::ProxyV2,
-                };
-                state.put(Key::at(at, Transport::Tcp), Listener { endpoints, kept, header });
+                state.put(Key::at(at, Transport::Tcp), listener);
             }
         }
         state

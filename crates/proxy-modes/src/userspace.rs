@@ -6,10 +6,9 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
-use kernel_state::listeners::{self, Caller, Header, Listener, Listeners, ListenersState, Transport};
+use kernel_state::listeners::{self, Caller, Listener, Listeners, ListenersState, Transport};
 use kernel_state::routing::{Routing, RoutingState};
 use kernel_state::xtables::{
     ChainName, ConnectionStates, Key, Layout, Match, Part, Protocol, RejectWith, Rule, Rules, Sense, Table,
@@ -17,12 +16,12 @@ use kernel_state::xtables::{
 };
 use kernel_state::{State, Sum};
 use service_plan::{
-    Address, ClientHeader, Entrance, Family, LocalPods, Masquerade, NodePlan, NodePort, PoolName,
-    ServicePlan, Source, Verdict,
+    Address, Entrance, Family, LocalPods, Masquerade, NodePlan, NodePort, PoolName, ServicePlan, Source,
+    Verdict,
 };
 
-use crate::Mode;
 use crate::names::service_chain;
+use crate::{Mode, relayed};
 
 mod skeleton;
 
@@ -200,16 +199,7 @@ impl Rendering<'_> {
         };
         let name = format!("{}@{suffix}", self.name);
         let key = listeners::Key { caller, ..listeners::Key::new(&name, self.transport) };
-        self.listeners.entry(key.clone()).or_insert_with(|| {
-            let endpoints: Arc<[SocketAddr]> =
-                self.plan.pool(pool).iter().map(|endpoint| endpoint.at).collect();
-            let header = match self.plan.header {
-                ClientHeader::None => Header::None,
-                ClientHeader::ProxyV2 => Header::ProxyV2,
-            };
-            let kept = self.plan.affinity.map(|seconds| seconds.0);
-            Listener { endpoints, kept, header }
-        });
+        self.listeners.entry(key.clone()).or_insert_with(|| relayed::listener(self.plan, pool));
         key
     }
 
