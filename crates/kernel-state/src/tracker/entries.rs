@@ -44,8 +44,7 @@ impl<O: Objects> Entries<O> {
 
     /// The entry of a key, if there is one.
     pub(super) fn find(&self, key: &O::Key) -> Option<EntryId> {
-        let hash = self.hasher.hash_one(key);
-        self.by_key.find(hash, |id| self[*id].key == *key).copied()
+        self.find_hashed(self.hasher.hash_one(key), key)
     }
 
     /// The entry of a number, if there is one.
@@ -55,14 +54,14 @@ impl<O: Objects> Entries<O> {
 
     /// The entry of a key, which is neither wanted nor there if it is new.
     pub(super) fn entry(&mut self, key: &O::Key) -> EntryId {
-        if let Some(id) = self.find(key) {
+        let hash = self.hasher.hash_one(key);
+        if let Some(id) = self.find_hashed(hash, key) {
             return id;
         }
         let number = self.slots.insert(Entry::unknown(key.clone()));
         let id = EntryId(u32::try_from(number).expect("a kernel has fewer objects"));
         let (slots, hasher) = (&self.slots, &self.hasher);
-        let hash_of = |id: &EntryId| hasher.hash_one(&slots[id.place()].key);
-        self.by_key.insert_unique(hasher.hash_one(key), id, hash_of);
+        self.by_key.insert_unique(hash, id, |id| hasher.hash_one(&slots[id.place()].key));
         id
     }
 
@@ -86,6 +85,10 @@ impl<O: Objects> Entries<O> {
             .iter()
             .map(|(number, _)| EntryId(u32::try_from(number).expect("as it was given")))
             .collect()
+    }
+
+    fn find_hashed(&self, hash: u64, key: &O::Key) -> Option<EntryId> {
+        self.by_key.find(hash, |id| self[*id].key == *key).copied()
     }
 }
 
