@@ -277,12 +277,7 @@ impl Node {
         };
         change(&mut security);
         let config = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata {
-                name: name.to_owned(),
-                uid: name.to_owned(),
-                namespace: "default".to_owned(),
-                attempt: 0,
-            }),
+            metadata: Some(PodSandboxMetadata::named(name)),
             hostname: if mode("network", NamespaceMode::Pod) == 0 { name.to_owned() } else { String::new() },
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: self.cgroup.clone(),

@@ -155,12 +155,7 @@ impl ContainerdPods {
             target_id: String::new(),
         };
         let config = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata {
-                name: name.to_owned(),
-                uid: name.to_owned(),
-                namespace: "default".to_owned(),
-                attempt: 0,
-            }),
+            metadata: Some(PodSandboxMetadata::named(name)),
             hostname: name.to_owned(),
             linux: Some(LinuxPodSandboxConfig {
                 cgroup_parent: format!("/fairlead-containerd-{}", std::process::id()),

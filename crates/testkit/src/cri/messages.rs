@@ -114,6 +114,13 @@ pub struct PodSandboxMetadata {
     pub attempt: u32,
 }
 
+impl PodSandboxMetadata {
+    /// A pod of this name, by which it is known too.
+    pub fn named(name: &str) -> Self {
+        Self { name: name.to_owned(), uid: name.to_owned(), namespace: "default".to_owned(), attempt: 0 }
+    }
+}
+
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PodSandboxConfig {
     #[prost(message, optional, tag = "1")]
