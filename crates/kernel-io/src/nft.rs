@@ -235,6 +235,9 @@ impl Nft {
 }
 
 impl Layout {
+    /// That of whoever wants nothing in our table, or has another one.
+    pub const NONE: Self = Self { comment: "", sets: &[], comments: Ability::There };
+
     /// The set of ours that has this name.
     fn own_set(&self, name: &str) -> Option<OwnSet> {
         self.sets.iter().copied().find(|(own, ..)| *own == name)

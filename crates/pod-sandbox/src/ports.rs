@@ -14,7 +14,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use kernel_io::nft::{Ability, Layout, Nft, OpenError};
+use kernel_io::nft::{Layout, Nft, OpenError};
 use kernel_state::nft::{
     ChainKind, DataType, Family, Field, Hook, HookPoint, Key, KeyType, Protocol as Number, Rule, Sense,
     SetSpec, Statement, Tuple, Value,
@@ -44,7 +44,7 @@ pub(crate) fn remove(table: &str) -> Result<(), StepError> {
 }
 
 fn open(family: Family) -> Result<Nft, StepError> {
-    Ok(Nft::open(family, Layout { comment: "", sets: &[], comments: Ability::There })?)
+    Ok(Nft::open(family, Layout::NONE)?)
 }
 
 fn family(address: IpAddr) -> Family {

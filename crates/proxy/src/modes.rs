@@ -378,7 +378,7 @@ fn open_nftables() -> Result<Families, ModeError> {
 
 /// What removes all that the mode left, whatever this kernel can do.
 fn open_nftables_to_clean() -> Result<Families, ModeError> {
-    open_nftables_as(Nftables::MODERN, NFT_LAYOUT, || Ok(()))
+    open_nftables_as(Nftables::MODERN, nft::Layout::NONE, || Ok(()))
 }
 
 fn open_nftables_as(
@@ -399,9 +399,6 @@ fn open_nftables_as(
     Ok(families)
 }
 
-/// By which nothing is wanted, so it does not matter which it is.
-const NFT_LAYOUT: nft::Layout = nft::Layout { comment: "", sets: &[], comments: nft::Ability::There };
-
 /// The nftables mode in the calling thread's network namespace.
 pub(crate) fn nftables_here() -> Result<Families, ModeError> {
     open_nftables()
@@ -421,7 +418,7 @@ fn nft_family(family: Family) -> NftFamily {
 /// Those that remove the tables of kube-proxy's own nftables mode.
 fn upstream_tables() -> Result<Families, ModeError> {
     let remover = |family| -> Result<(Family, Box<dyn Reconcile>), ModeError> {
-        let target = nft::Nft::open(nft_family(family), NFT_LAYOUT)?;
+        let target = nft::Nft::open(nft_family(family), nft::Layout::NONE)?;
         Ok((family, Box::new(UpstreamTable { target })))
     };
     let ipv6 = has_ipv6().then_some(Family::V6);
