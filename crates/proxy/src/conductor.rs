@@ -16,6 +16,7 @@ use crate::config::Configuration;
 use crate::initialize;
 use crate::ipvs::{self, IpvsSettings};
 use crate::knowledge::{Knowledge, Listed};
+use crate::messages::{forward, pass_on};
 use crate::metrics::Metrics;
 use crate::modes::{self, Families, ModeError, Opened, ProxyMode, Reconcile};
 use crate::presence::Presence;
@@ -337,27 +338,4 @@ fn write_all(families: Families) -> Result<(), ProxyError> {
         }
     }
     if unwritten.is_empty() { Ok(()) } else { Err(ProxyError::Unwritten(unwritten.join(" and "))) }
-}
-
-/// A channel whose messages go on to another one, in that one's words.
-fn forward<T, U>(out: Sender<U>, word: fn(T) -> U) -> Result<Sender<T>, io::Error>
-where
-    T: Send + 'static,
-    U: Send + 'static,
-{
-    let (sender, messages) = mpsc::channel();
-    pass_on(messages, out, word)?;
-    Ok(sender)
-}
-
-fn pass_on<T, U>(messages: Receiver<T>, out: Sender<U>, word: fn(T) -> U) -> Result<(), io::Error>
-where
-    T: Send + 'static,
-    U: Send + 'static,
-{
-    let work = move || {
-        // It ends when nobody sends any more, or nobody listens.
-        let _unheard = messages.into_iter().try_for_each(|message| out.send(word(message)));
-    };
-    thread::Builder::new().name("messages".to_owned()).spawn(work).map(drop)
 }

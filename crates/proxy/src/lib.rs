@@ -14,6 +14,7 @@ mod initialize;
 pub mod ipvs;
 mod knowledge;
 mod localhost;
+mod messages;
 mod metrics;
 mod modes;
 mod presence;
@@ -40,6 +41,7 @@ pub use config::{
 pub use flows::FlowsPass;
 pub use initialize::initialize;
 pub use localhost::LocalhostPass;
+pub use messages::{forward, pass_on};
 pub use modes::{ModeError, ProxyMode};
 pub use proxy_modes::{LocalFallback, Transparency};
 pub use reconciler::{Extent, Failure, Failures, Pass, Reconciler, Refusal, Rules, Sighting, Spent};

@@ -2,14 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use pod_manifests::{ObjectName, Pod};
 use pod_runtime::{NodeFacts, Root};
-use proxy::{Feed, ProxyError};
+use proxy::{Feed, ProxyError, forward, pass_on};
 use service_watch::{Awaited, Changes, Directory};
 use tracing::{info, warn};
 
@@ -109,8 +108,9 @@ pub fn up(settings: &Settings, stop: Receiver<()>, show: &mut dyn FnMut(&Snapsho
     let ended = out.clone();
     let proxying = Proxying::start(settings, source, move |result| drop(ended.send(Message::Proxy(result))))?;
     let words = Words::of(&settings.node_name);
-    let _watching = Directory::of(directory.clone(), words)?.watch(forward(out.clone(), Message::Files)?)?;
-    pass_on(stop, out.clone(), |()| Message::Stop)?;
+    let files = forward(out.clone(), Message::Files).map_err(UpError::Thread)?;
+    let _watching = Directory::of(directory.clone(), words)?.watch(files)?;
+    pass_on(stop, out.clone(), |()| Message::Stop).map_err(UpError::Thread)?;
     let shown = Snapshot {
         directory: directory.clone(),
         mode: proxying.mode.name().to_owned(),
@@ -392,26 +392,4 @@ fn member_name(deployment: &ObjectName, revision: &str) -> ObjectName {
     let suffix = random.get(..5).unwrap_or("00000");
     let name = format!("{}-{revision}-{suffix}", deployment.name);
     ObjectName { namespace: deployment.namespace.clone(), name }
-}
-
-/// A channel whose messages go on to the loop.
-fn forward<T: Send + 'static>(out: Sender<Message>, word: fn(T) -> Message) -> Result<Sender<T>, UpError> {
-    let (sender, messages) = mpsc::channel();
-    pass_on(messages, out, word)?;
-    Ok(sender)
-}
-
-fn pass_on<T: Send + 'static>(
-    messages: Receiver<T>,
-    out: Sender<Message>,
-    word: fn(T) -> Message,
-) -> Result<(), UpError> {
-    let work = move || {
-        for message in messages {
-            if out.send(word(message)).is_err() {
-                return;
-            }
-        }
-    };
-    thread::Builder::new().name("messages".to_owned()).spawn(work).map(drop).map_err(UpError::Thread)
 }
