@@ -81,8 +81,9 @@ fn print(text: &str) {
 pub(crate) fn tables(snapshot: &Snapshot, requests: Option<&Requests>) -> String {
     let state = if snapshot.settled { "as the files want it" } else { "on its way" };
     let mut text = format!("{}: {state}, {}\n\n", snapshot.directory.display(), snapshot.mode);
+    let counted = if requests.is_some() { "REQUESTS" } else { "" };
     let mut rows =
-        vec![["NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "IP", "REQUESTS"].map(str::to_owned)];
+        vec![["NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "IP", counted].map(str::to_owned)];
     rows.extend(snapshot.pods.iter().map(|pod| {
         [
             pod.namespace.clone(),
@@ -94,11 +95,6 @@ pub(crate) fn tables(snapshot: &Snapshot, requests: Option<&Requests>) -> String
             requests.map_or_else(String::new, |requests| requests.count(pod).to_string()),
         ]
     }));
-    if requests.is_none() {
-        for row in &mut rows {
-            row[6].clear();
-        }
-    }
     text += &table(&rows);
     let mut rows = vec![
         ["NAMESPACE", "SERVICE", "ADDRESS", "PORTS", "READY", "TERMINATING", "UNREADY"].map(str::to_owned),
