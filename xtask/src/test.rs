@@ -26,7 +26,7 @@ pub(crate) fn all() -> Result<()> {
         eprintln!("xtask: skipped: {skipped}");
     }
     step("tests");
-    run(&mut cargo(["test", "--workspace"]))
+    run(&mut cargo(["test", "--workspace", "--no-fail-fast"]))
 }
 
 /// Runs the scenarios so that they write their goldens instead of comparing with them.

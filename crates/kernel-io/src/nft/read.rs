@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use kernel_state::nft::{Chain, Family, Key, Name, Object, Rule, SetSpec, Statement, TABLE, Value};
+use kernel_state::nft::{
+    Chain, Data, Family, Key, Name, Object, Rule, SetSpec, Statement, TABLE, Tuple, Value,
+};
 use rustix::io::Errno;
 
 use super::chain::Hooked;
@@ -13,6 +16,9 @@ use crate::netlink::{Attribute, Attributes, Malformed, NetlinkError, Reply, Sock
 
 /// How often a listing is begun again because the tables changed under it.
 const READ_TRIES: usize = 8;
+
+/// How long the kernel is left alone when it was met spreading a set over a larger table: some milliseconds' work.
+const REORDER: Duration = Duration::from_millis(5);
 
 /// The number of the last change of any table of the network namespace that the socket was opened in.
 pub(crate) fn generation(socket: &mut Socket) -> Result<u32, NetlinkError> {
@@ -105,11 +111,26 @@ impl Nft {
         })
     }
 
-    fn elements(
-        &mut self,
-        (name, key, data): OwnSet,
-        objects: &mut Vec<(Key, Value)>,
-    ) -> Result<(), NetlinkError> {
+    /// A set's elements.
+    ///
+    /// The kernel spreads a set that grew over a larger table in the background, and changes no generation by it. A
+    /// listing goes on by the count of elements that it told already, so when their order changes meanwhile it tells
+    /// some again, and as many never. Those that are told twice give it away.
+    fn elements(&mut self, own: OwnSet, objects: &mut Vec<(Key, Value)>) -> Result<(), NetlinkError> {
+        for _ in 0..READ_TRIES {
+            let mut told = self.elements_told(own)?;
+            told.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+            if told.array_windows().all(|[(one, _), (other, _)]| one != other) {
+                let element = |tuple| Key { family: self.family, object: Object::Element(own.0, tuple) };
+                objects.extend(told.into_iter().map(|(tuple, data)| (element(tuple), Value::Element(data))));
+                return Ok(());
+            }
+            std::thread::sleep(REORDER);
+        }
+        Err(NetlinkError::Interrupted)
+    }
+
+    fn elements_told(&mut self, (name, key, data): OwnSet) -> Result<Vec<(Tuple, Data)>, NetlinkError> {
         let family = self.family;
         let mut message = batch::new(kind::GET_ELEMENT, 0, family);
         message.text(wire::element::TABLE, TABLE).text(wire::element::SET, name);
@@ -121,10 +142,7 @@ impl Nft {
             }
             Ok(Some(part))
         })?;
-        let element = |tuple| Key { family, object: Object::Element(name, tuple) };
-        objects
-            .extend(parts.into_iter().flatten().map(|(tuple, data)| (element(tuple), Value::Element(data))));
-        Ok(())
+        Ok(parts.into_iter().flatten().collect())
     }
 
     fn chains(&mut self, objects: &mut Vec<(Key, Value)>) -> Result<(), NetlinkError> {

@@ -1,5 +1,5 @@
 //! What makes the kernel refuse a batch: each time one clear error and nothing half-written, and when the cause is gone
-//! the same changes are taken.
+//! the same changes are taken. And what makes it tell half of what it has.
 
 use super::*;
 use crate::netlink::Protocol;
@@ -125,4 +125,16 @@ fn what_nft_makes_of_a_number_in_a_key_is_read_as_the_same() {
             assert_eq!(set::read(Family::Ip, &Attributes::new(&bytes)).expect("well formed"), spec);
         }
     }
+}
+
+#[test]
+fn a_set_that_the_kernel_spreads_over_a_larger_table_is_read_whole() {
+    in_netns(|family, mut target| {
+        let wanted = large_state(family);
+        for _ in 0..10 {
+            target.write(&puts(&wanted)).expect("the kernel takes it");
+            assert_eq!(read(&mut target).len(), wanted.len());
+            target.write(&drops(&wanted)).expect("the kernel takes it");
+        }
+    });
 }
