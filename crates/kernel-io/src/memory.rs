@@ -11,6 +11,12 @@ pub fn share_one_heap() {
     one_heap();
 }
 
+/// Gives what is free of the heap back to the kernel, however small the pieces are that lie between.
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    trim();
+}
+
 /// The pages of the running program's own file in which nothing may be written and nothing was, not even by whoever
 /// placed the program where it lies.
 #[derive(Debug)]
@@ -26,8 +32,7 @@ impl Program {
     /// Gives back what is free of the heap, and lets go of these pages: when they are needed they come again from the
     /// file, which the kernel keeps once for all who run it.
     pub fn rest(&self) -> io::Result<()> {
-        #[cfg(target_env = "gnu")]
-        trim();
+        give_back();
         self.0.iter().try_for_each(let_go)
     }
 }

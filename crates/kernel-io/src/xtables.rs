@@ -5,11 +5,12 @@
 
 use std::cell::Cell;
 use std::error::Error;
-use std::io::{self, BufWriter, ErrorKind, Write};
-use std::process::{Command, ExitStatus, Output, Stdio};
+use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, Read, Write};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::thread;
 
 use kernel_state::Change;
-use kernel_state::xtables::{self, COMMIT, Key, Layout, Rules, parse_save, script};
+use kernel_state::xtables::{self, COMMIT, Key, Layout, Rules, SaveReader, script};
 use thiserror::Error;
 
 use crate::process::let_die_with_us;
@@ -127,13 +128,18 @@ impl Target<xtables::Xtables> for Xtables {
     fn read(&mut self, found: &mut dyn FnMut(Key, Rules)) -> Result<(), ReadError> {
         // Before the reading, so that a change in between shows later.
         self.shown = self.show();
-        let output = run(&self.programs.program("save"), &[], NO_INPUT)
-            .map_err(|source| ReadError { source: source.into() })?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let chains = parse_save(&text).map_err(|source| ReadError { source: source.into() })?;
-        for (key, rules) in self.layout.objects(chains) {
-            found(key, rules);
-        }
+        let (mut reader, mut finder) = (SaveReader::default(), self.layout.finder());
+        let mut tell = |table, chain, rules| finder.chain((table, chain, rules), found);
+        let mut outcome = Ok(());
+        run_lines(&self.programs.program("save"), |line| {
+            if outcome.is_ok() {
+                outcome = reader.line(line, &mut tell);
+            }
+        })
+        .map_err(|source| ReadError { source: source.into() })?;
+        outcome.map_err(|source| ReadError { source: source.into() })?;
+        reader.end(&mut tell);
+        finder.end(found);
         Ok(())
     }
 
@@ -191,7 +197,7 @@ type Input<'a> = &'a dyn Fn(&mut dyn Write) -> io::Result<()>;
 const NO_INPUT: Input<'static> = &|_| Ok(());
 
 /// A pipe takes so much at once.
-const INPUT_BUFFER: usize = 64 << 10;
+const PIPE: usize = 64 << 10;
 
 /// How long the tools wait for one another.
 const LOCK_SECONDS: &str = "5";
@@ -239,30 +245,67 @@ fn failed_line(error: &ToolError) -> Option<usize> {
 
 /// Runs a tool to its end, with what a function writes as its input.
 fn run(program: &str, arguments: &[&str], input: Input<'_>) -> Result<Output, ToolError> {
-    let start = |source| ToolError::Start { tool: program.to_owned(), source };
-    let mut command = Command::new(program);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    // A tool that outlived us could write after the next process has read.
-    let_die_with_us(&mut command).map_err(start)?;
-    let mut child = command.spawn().map_err(start)?;
+    let mut child = start(program, arguments)?;
+    let failed = |source| ToolError::Start { tool: program.to_owned(), source };
     if let Some(stdin) = child.stdin.take() {
-        let mut stdin = BufWriter::with_capacity(INPUT_BUFFER, stdin);
+        let mut stdin = BufWriter::with_capacity(PIPE, stdin);
         match input(&mut stdin).and_then(|()| stdin.flush()) {
             // It ended early; its status says why.
-            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(start(error)),
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => return Err(failed(error)),
             Ok(()) | Err(_) => {}
         }
         // What it did not take is of no use to anybody.
         drop(stdin.into_parts());
     }
-    let output = child.wait_with_output().map_err(start)?;
-    if output.status.success() {
-        return Ok(output);
+    let output = child.wait_with_output().map_err(failed)?;
+    judge(program, output.status, &output.stderr)?;
+    Ok(output)
+}
+
+/// Runs a tool that takes no input to its end, and gives each line that it prints to a function.
+fn run_lines(program: &str, mut take: impl FnMut(&str)) -> Result<(), ToolError> {
+    let mut child = start(program, &[])?;
+    let failed = |source| ToolError::Start { tool: program.to_owned(), source };
+    drop(child.stdin.take());
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let complaints = thread::scope(|scope| {
+        // What it complains of is taken at the same time: it would wait for ever for room in a full pipe.
+        let complaints = scope.spawn(|| {
+            let mut text = Vec::new();
+            stderr.map_or(Ok(0), |mut stderr| stderr.read_to_end(&mut text)).map(|_| text)
+        });
+        let mut line = Vec::new();
+        if let Some(stdout) = stdout {
+            let mut lines = BufReader::with_capacity(PIPE, stdout);
+            while lines.read_until(b'\n', &mut line)? > 0 {
+                take(String::from_utf8_lossy(&line).trim_end_matches('\n'));
+                line.clear();
+            }
+        }
+        complaints.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let status = child.wait().map_err(failed)?;
+    judge(program, status, &complaints.map_err(failed)?)
+}
+
+fn start(program: &str, arguments: &[&str]) -> Result<Child, ToolError> {
+    let failed = |source| ToolError::Start { tool: program.to_owned(), source };
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    // A tool that outlived us could write after the next process has read.
+    let_die_with_us(&mut command).map_err(failed)?;
+    command.spawn().map_err(failed)
+}
+
+/// How a tool ended, and what it said of it.
+fn judge(program: &str, status: ExitStatus, complaints: &[u8]) -> Result<(), ToolError> {
+    if status.success() {
+        return Ok(());
     }
-    let lines = String::from_utf8_lossy(&output.stderr);
+    let lines = String::from_utf8_lossy(complaints);
     let lines: Vec<&str> =
         lines.lines().filter(|line| !line.starts_with("Try `") && !line.is_empty()).collect();
-    Err(ToolError::Status { tool: program.to_owned(), status: output.status, message: lines.join("; ") })
+    Err(ToolError::Status { tool: program.to_owned(), status, message: lines.join("; ") })
 }
 
 impl Tool {

@@ -21,9 +21,9 @@ mod parse;
 mod print;
 mod script;
 
-pub use layout::{GuardedChain, Layout};
+pub use layout::{Finder, GuardedChain, Layout};
 pub use numbers::{with_names, with_numbers};
-pub use parse::{SaveError, parse_save};
+pub use parse::{SaveError, SaveReader, TellChain, parse_save};
 pub use script::{COMMIT, Line, script};
 
 /// The vocabulary.

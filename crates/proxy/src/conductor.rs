@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use kernel_io::link::AddressNews;
+use kernel_io::memory;
 use service_plan::{Family, LocalhostNodePorts, Plan, Touched};
 use service_watch::{Batch, Exchanges};
 use thiserror::Error;
@@ -236,6 +237,8 @@ fn read_whole(input: &Input) -> Result<Knowledge, ProxyError> {
 }
 
 fn open_source(input: &Input, exchanges: Exchanges) -> Result<(Knowledge, Source), ProxyError> {
+    // One thread plans, another writes what was planned, and lets go of it.
+    memory::share_one_heap();
     let Configuration { settings, node_name, bind_address, .. } = &input.configuration;
     let source = Source::open(&input.origin, node_name, settings, exchanges)?;
     Ok((Knowledge::new(settings.clone(), Arc::clone(node_name), *bind_address), source))

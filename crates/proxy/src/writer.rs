@@ -4,15 +4,19 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use kernel_io::memory;
 use service_plan::{Family, Plan};
 use tracing::{debug, error, info, warn};
 
 use crate::modes::Reconcile;
-use crate::reconciler::{Pass, Sighting};
+use crate::reconciler::{Extent, Pass, Sighting};
 
 mod pace;
 
 pub(crate) use pace::Pace;
+
+/// After so many objects much of the memory that a pass took is free again.
+const LARGE: usize = 1000;
 
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(30);
@@ -50,9 +54,11 @@ pub(crate) fn write_plans(
     pace: &Pace,
     settled: impl FnOnce(),
 ) {
-    // Without a plan nothing is wanted, and a pass would remove all there is.
-    let Ok(plan) = plans.recv() else { return };
-    reconciler.want(&plan);
+    // Without a plan nothing is wanted, and a pass would remove all there is. The first one is large: it is not kept.
+    match plans.recv() {
+        Ok(plan) => reconciler.want(&plan),
+        Err(_) => return,
+    }
     let mut settled = Some(settled);
     let mut retry: Option<Retry> = None;
     let mut cause = Some(Cause::Plan);
@@ -119,6 +125,9 @@ pub(crate) fn write(family: Family, reconciler: &mut dyn Reconcile, cause: Cause
     let start = Instant::now();
     let pass = reconciler.write();
     let took = start.elapsed();
+    if pass.extent == Extent::Full || pass.puts + pass.drops > LARGE {
+        memory::give_back();
+    }
     for refusal in &pass.refused {
         let owners: Vec<&str> = refusal.owners.iter().map(|owner| &*owner.name).collect();
         error!(owners = owners.join(" "), reason = %refusal.error, "refused; its owner stays as it was, the rest is written");

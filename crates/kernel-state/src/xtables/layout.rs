@@ -26,6 +26,29 @@ pub struct Layout {
     pub kubelets_comment: &'static str,
 }
 
+/// Takes in the chains of a machine, one after another, and tells what is ours among them.
+#[derive(Debug)]
+pub struct Finder<'a> {
+    layout: &'a Layout,
+    kubelet: Kubelet,
+    /// Ours only if no kubelet relies on it.
+    doubtful: Vec<(Key, Rules)>,
+}
+
+/// Whether a kubelet runs on the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kubelet {
+    Present,
+    Absent,
+}
+
+/// Whether an object is ours.
+enum Claim {
+    Always,
+    WithoutKubelet,
+    Never,
+}
+
 /// Whose the chain is that kubelet writes too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GuardedChain {
@@ -43,25 +66,24 @@ impl Layout {
         ChainName::of("KUBE-FIREWALL")
     }
 
-    /// The objects of ours among chains as they were read, with their contents.
+    /// Looks for what is ours among the chains of a machine.
     ///
-    /// Foreign rules between ours in a built-in chain are not among them. In a chain of ours they are, as
+    /// Foreign rules between ours in a built-in chain are not among that. In a chain of ours they are, as
     /// [`Part::Stray`].
-    pub fn objects(&self, chains: Vec<(Table, ChainName, Vec<Rule>)>) -> Vec<(Key, Rules)> {
-        let has_kubelet = chains.iter().any(|(_, chain, _)| KUBELET_CHAINS.contains(&chain.as_str()));
-        let is_left_alone = |key: &Key| {
-            let is_guarded = key.part == Part::Guard || key.chain == Self::guarded_chain_name();
-            let is_kubelets = self.kubelets.contains(&(key.table, key.chain))
-                || (is_guarded && matches!(key.part, Part::Stray(_)));
-            match self.guarded_chain {
-                GuardedChain::Wanted => is_kubelets && has_kubelet,
-                GuardedChain::Unwanted => (is_kubelets || is_guarded) && has_kubelet,
-                GuardedChain::Foreign => is_kubelets || is_guarded,
-            }
-        };
-        let objects =
-            chains.into_iter().flat_map(|(table, chain, rules)| self.chain_objects(table, chain, rules));
-        objects.filter(|(key, _)| !is_left_alone(key)).collect()
+    pub fn finder(&self) -> Finder<'_> {
+        Finder { layout: self, kubelet: Kubelet::Absent, doubtful: Vec::new() }
+    }
+
+    fn claim(&self, key: &Key) -> Claim {
+        let is_guarded = key.part == Part::Guard || key.chain == Self::guarded_chain_name();
+        let is_kubelets = self.kubelets.contains(&(key.table, key.chain))
+            || (is_guarded && matches!(key.part, Part::Stray(_)));
+        match self.guarded_chain {
+            GuardedChain::Wanted if is_kubelets => Claim::WithoutKubelet,
+            GuardedChain::Unwanted if is_kubelets || is_guarded => Claim::WithoutKubelet,
+            GuardedChain::Foreign if is_kubelets || is_guarded => Claim::Never,
+            GuardedChain::Wanted | GuardedChain::Unwanted | GuardedChain::Foreign => Claim::Always,
+        }
     }
 
     fn chain_objects(&self, table: Table, chain: ChainName, rules: Vec<Rule>) -> Vec<(Key, Rules)> {
@@ -132,5 +154,34 @@ impl Layout {
         self.whole.contains(&(table, chain))
             || self.kubelets.contains(&(table, chain))
             || self.prefixes.iter().any(|(of, prefix)| *of == table && chain.as_str().starts_with(prefix))
+    }
+}
+
+impl Finder<'_> {
+    /// The next chain, with its rules.
+    pub fn chain(
+        &mut self,
+        (table, chain, rules): (Table, ChainName, Vec<Rule>),
+        found: &mut dyn FnMut(Key, Rules),
+    ) {
+        if KUBELET_CHAINS.contains(&chain.as_str()) {
+            self.kubelet = Kubelet::Present;
+        }
+        for (key, rules) in self.layout.chain_objects(table, chain, rules) {
+            match self.layout.claim(&key) {
+                Claim::Always => found(key, rules),
+                Claim::WithoutKubelet => self.doubtful.push((key, rules)),
+                Claim::Never => {}
+            }
+        }
+    }
+
+    /// There are no more.
+    pub fn end(self, found: &mut dyn FnMut(Key, Rules)) {
+        if self.kubelet == Kubelet::Absent {
+            for (key, rules) in self.doubtful {
+                found(key, rules);
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! Never fails on a rule: what this vocabulary has no word for is kept in iptables' own, so that foreign rules
 //! can be told from ours and removed from where they do not belong.
 
+use std::collections::BTreeSet;
+use std::mem;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
@@ -25,28 +27,76 @@ pub struct SaveError {
     pub text: String,
 }
 
-/// All chains of one table with their rules, as `iptables-save` printed them. Other tables are passed over.
-pub fn parse_save(text: &str) -> Result<Vec<(Table, ChainName, Vec<Rule>)>, SaveError> {
-    let mut chains: Vec<(Table, ChainName, Vec<Rule>)> = Vec::new();
-    let mut places = std::collections::BTreeMap::new();
-    let mut table = None;
-    for (number, line) in text.lines().enumerate() {
-        let error = || SaveError { line: number + 1, text: line.to_owned() };
+/// Takes in what `iptables-save` prints, line by line, and tells each chain when all of its rules have come: a large
+/// output is never whole in memory. Tables other than ours are passed over.
+#[derive(Debug, Default)]
+pub struct SaveReader {
+    /// How many lines have come.
+    lines: usize,
+    table: Option<Table>,
+    /// Chains of the table that no rule has come of.
+    declared: BTreeSet<ChainName>,
+    /// The chain whose rules come.
+    chain: Option<(ChainName, Vec<Rule>)>,
+}
+
+/// Who is told of a chain with its rules.
+pub type TellChain<'a> = &'a mut dyn FnMut(Table, ChainName, Vec<Rule>);
+
+impl SaveReader {
+    /// The next line, without its end.
+    pub fn line(&mut self, line: &str, tell: TellChain<'_>) -> Result<(), SaveError> {
+        self.lines += 1;
+        let error = |reader: &Self| SaveError { line: reader.lines, text: line.to_owned() };
         if let Some(name) = line.strip_prefix('*') {
-            table = Table::ALL.into_iter().find(|table| table.name() == name);
-        } else if let (Some(rest), Some(table)) = (line.strip_prefix(':'), table) {
-            let name = rest.split(' ').next().and_then(ChainName::new).ok_or_else(error)?;
-            places.insert((table, name), chains.len());
-            chains.push((table, name, Vec::new()));
-        } else if let (Some(rest), Some(table)) = (line.strip_prefix("-A "), table) {
+            self.end(tell);
+            self.table = Table::ALL.into_iter().find(|table| table.name() == name);
+        } else if self.table.is_none() {
+            // What is said of other tables.
+        } else if let Some(rest) = line.strip_prefix(':') {
+            let name = rest.split(' ').next().and_then(ChainName::new).ok_or_else(|| error(self))?;
+            self.declared.insert(name);
+        } else if let Some(rest) = line.strip_prefix("-A ") {
             let (name, rule) = rest.split_once(' ').unwrap_or((rest, ""));
-            let name = ChainName::new(name).ok_or_else(error)?;
-            let place = places.get(&(table, name)).ok_or_else(error)?;
-            chains[*place].2.push(parse_rule(rule));
-        } else if !(line.is_empty() || line.starts_with('#') || line == "COMMIT" || table.is_none()) {
-            return Err(error());
+            let name = ChainName::new(name).ok_or_else(|| error(self))?;
+            if self.chain.as_ref().is_none_or(|(chain, _)| *chain != name) {
+                self.end_chain(tell);
+                if !self.declared.remove(&name) {
+                    return Err(error(self));
+                }
+            }
+            self.chain.get_or_insert_with(|| (name, Vec::new())).1.push(parse_rule(rule));
+        } else if !(line.is_empty() || line.starts_with('#') || line == "COMMIT") {
+            return Err(error(self));
+        }
+        Ok(())
+    }
+
+    /// No line of the table comes any more.
+    pub fn end(&mut self, tell: TellChain<'_>) {
+        self.end_chain(tell);
+        let empty = mem::take(&mut self.declared);
+        if let Some(table) = self.table {
+            for chain in empty {
+                tell(table, chain, Vec::new());
+            }
         }
     }
+
+    fn end_chain(&mut self, tell: TellChain<'_>) {
+        if let (Some(table), Some((chain, rules))) = (self.table, self.chain.take()) {
+            tell(table, chain, rules);
+        }
+    }
+}
+
+/// All chains with their rules, as `iptables-save` printed them.
+pub fn parse_save(text: &str) -> Result<Vec<(Table, ChainName, Vec<Rule>)>, SaveError> {
+    let mut chains = Vec::new();
+    let mut tell = |table, chain, rules| chains.push((table, chain, rules));
+    let mut reader = SaveReader::default();
+    text.lines().try_for_each(|line| reader.line(line, &mut tell))?;
+    reader.end(&mut tell);
     Ok(chains)
 }
 

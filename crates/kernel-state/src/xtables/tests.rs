@@ -153,6 +153,11 @@ fn a_save_that_is_none_is_refused_by_line() {
         ("*nat\n-A GONE -j ACCEPT\n", 2, "a rule of a chain that was not declared"),
         ("*nat\n:A-NAME-OF-MORE-THAN-28-BYTES-XX - [0:0]\n", 2, "a name that is too long"),
         ("*nat\nhello\n", 2, "something else"),
+        (
+            "*nat\n:A - [0:0]\n:B - [0:0]\n-A A\n-A B\n-A A\n",
+            6,
+            "rules of a chain that do not stand together",
+        ),
     ];
     for (save, line, why) in rows {
         assert_eq!(parse_save(save).expect_err(why).line, line, "{why}");

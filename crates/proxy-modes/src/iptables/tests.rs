@@ -146,8 +146,11 @@ COMMIT
         (BOTH.to_owned() + KUBELET, GuardedChain::Unwanted, vec![]),
     ] {
         let chains = kernel_state::xtables::parse_save(&text).expect("what iptables-save prints");
-        let ours = Iptables::layout(guarded).objects(chains);
-        let mut parts: Vec<Part> = ours.into_iter().map(|(key, _)| key.part).collect();
+        let layout = Iptables::layout(guarded);
+        let mut parts: Vec<Part> = Vec::new();
+        let mut finder = layout.finder();
+        chains.into_iter().for_each(|chain| finder.chain(chain, &mut |key, _| parts.push(key.part)));
+        finder.end(&mut |key, _| parts.push(key.part));
         parts.sort();
         assert_eq!(parts, found, "{guarded:?} of {text}");
     }
