@@ -18,6 +18,7 @@ use service_plan::{
 };
 
 use crate::lenient;
+use crate::shared_names::shared;
 use crate::wire::{self, Label};
 use crate::{Eligibility, NodeObject};
 
@@ -324,7 +325,7 @@ fn slice_endpoints(
         endpoints.push(SliceEndpoint {
             address,
             health: health(&wire.conditions),
-            node: non_empty(wire.node_name.as_deref()).map(Arc::from),
+            node: non_empty(wire.node_name.as_deref()).map(shared),
             zone: zone(wire.zone.as_deref(), endpoints.last()),
             weight: None,
             hints: hints(&wire.hints),

@@ -15,6 +15,7 @@ mod feed;
 mod lenient;
 mod manifests;
 mod objects;
+mod shared_names;
 mod store;
 mod tree;
 mod vocabulary;
