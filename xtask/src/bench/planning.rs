@@ -13,10 +13,11 @@ use crate::field::Field;
 use bench::figure::{Figure, Figures, Goal};
 
 const CHANGES: u32 = 300;
-const SHARE: f64 = 0.99;
-const MILLISECONDS_AT_MOST: Goal = Goal::AtMost(1.0);
 const METRIC: &str = "fairlead_planning_duration_seconds_bucket{ip_family=\"IPv4\",le=\"";
 const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+
+/// A change is left alone for so long: asking for metrics is work too, and must not stand in its way.
+const ASK_PERIOD: Duration = Duration::from_millis(25);
 
 /// A change is seen by the proxy within this, or never.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -31,24 +32,33 @@ pub(super) fn measure(field: &Field, cluster: &mut Cluster, figures: &mut Figure
         let change = cluster.changed_object();
         ControlPlane::fill([change].into_iter())?;
         let start = Instant::now();
-        while count(&field.node.run(buckets)??) < count(&before) + number {
+        let mut planned = 0;
+        while planned < count(&before) + number {
             ensure!(start.elapsed() < PATIENCE, "change {number} was never planned");
-            thread::sleep(Duration::from_millis(2));
+            thread::sleep(ASK_PERIOD);
+            planned = count(&field.node.run(buckets)??);
         }
     }
     let after = field.node.run(buckets)??;
     let since = |bound: f64| before.iter().find(|(same, _)| bound.total_cmp(same).is_eq());
-    let counted =
-        after.into_iter().map(|(bound, count)| (bound, count - since(bound).map_or(0, |(_, n)| *n)));
-    let name = format!("event received to plan ready, p99, 1 endpoint changed, {} Services", cluster.size());
-    let bound = quantile(&counted.collect::<Buckets>()).context("changes were counted")?;
-    figures.add(Figure::new(name, "ms at most", bound * 1000.0).goal(MILLISECONDS_AT_MOST))
+    let counted: Buckets = after
+        .into_iter()
+        .map(|(bound, count)| (bound, count - since(bound).map_or(0, |(_, before)| *before)))
+        .collect();
+    for (percent, goal) in [(50, None), (99, Some(Goal::AtMost(1.0)))] {
+        let bound = quantile(&counted, f64::from(percent) / 100.0).context("changes were counted")?;
+        let size = cluster.size();
+        let name = format!("event received to plan ready, p{percent}, 1 endpoint changed, {size} Services");
+        let figure = Figure::new(name, "ms at most", bound * 1000.0);
+        figures.add(goal.into_iter().fold(figure, Figure::goal))?;
+    }
+    Ok(())
 }
 
 /// The bound under which that share of all is.
-fn quantile(buckets: &Buckets) -> Option<f64> {
+fn quantile(buckets: &Buckets, share: f64) -> Option<f64> {
     let all = f64::from(count(buckets));
-    let (bound, _) = buckets.iter().find(|(_, count)| f64::from(*count) >= SHARE * all)?;
+    let (bound, _) = buckets.iter().find(|(_, count)| f64::from(*count) >= share * all)?;
     (all > 0.0).then_some(*bound)
 }
 
@@ -94,7 +104,7 @@ mod tests {
             ([98, 98, 100], Some(f64::INFINITY)),
             ([0, 0, 0], None),
         ] {
-            assert_eq!(quantile(&read(&text(counts)).expect("buckets")), expected, "{counts:?}");
+            assert_eq!(quantile(&read(&text(counts)).expect("buckets"), 0.99), expected, "{counts:?}");
         }
         assert_eq!(read("fairlead_other 1\n"), Some(Vec::new()));
     }

@@ -170,6 +170,9 @@ impl<'a> Stage<'a> {
     }
 }
 
+/// A connection takes a fraction of a millisecond. One that is asked for too early is lost, and nobody asks meanwhile.
+const ASK_TIMEOUT: Duration = Duration::from_millis(20);
+
 /// How many ms after its arrival a change is in the data path.
 fn followed(at: SocketAddr, fresh: Ipv4Addr, arrived: Instant) -> Result<f64> {
     let followed = answered(at, arrived, |endpoint| endpoint == fresh)?;
@@ -180,7 +183,7 @@ fn followed(at: SocketAddr, fresh: Ipv4Addr, arrived: Instant) -> Result<f64> {
 /// who is asked.
 fn answered(at: SocketAddr, since: Instant, is_it: impl Fn(Ipv4Addr) -> bool) -> Result<Instant> {
     loop {
-        match ask(at, Duration::from_millis(500)) {
+        match ask(at, ASK_TIMEOUT) {
             Answer::By(endpoint) if is_it(endpoint) => return Ok(Instant::now()),
             Answer::By(_) | Answer::Nobody(_) => {
                 ensure!(since.elapsed() < PATIENCE, "{at} did not answer as it should");
