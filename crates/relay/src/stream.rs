@@ -149,7 +149,8 @@ impl Stream {
             return if self.sink == Sink::Ready { self.put(sink, tools) } else { Ok(None) };
         }
         match self.source {
-            Source::Ready if self.sink == Sink::Shut => Ok(None),
+            // To shut it again would wake whoever waits for either socket, and so this thread, again and again.
+            Source::Ready | Source::Ended if self.sink == Sink::Shut => Ok(None),
             Source::Ready => self.take(source, sink, tools),
             Source::Empty => {
                 self.let_go(tools);
@@ -315,5 +316,42 @@ impl Tools {
     /// Gives all spare descriptors back.
     pub(crate) fn spare(&mut self) {
         self.pipes.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    use rustix::buffer::spare_capacity;
+    use rustix::event::Timespec;
+    use rustix::event::epoll::{CreateFlags, EventData, EventFlags, add, create, wait};
+
+    use super::*;
+
+    #[test]
+    fn a_direction_that_is_over_wakes_nobody() {
+        let (source, client) = UnixStream::pair().expect("sockets");
+        let (sink, _endpoint) = UnixStream::pair().expect("sockets");
+        let epoll = create(CreateFlags::CLOEXEC).expect("an epoll");
+        let all = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        add(&epoll, &sink, EventData::new_u64(0), all).expect("added");
+        let events = || {
+            let mut events = Vec::with_capacity(8);
+            wait(&epoll, spare_capacity(&mut events), Some(&Timespec::default())).expect("asked")
+        };
+        let (mut stream, mut tools) = (Stream::new(), Tools::new());
+        drop(client);
+        let mut advance = |stream: &mut Stream| {
+            let moved = stream.advance(source.as_fd(), sink.as_fd(), &mut tools).expect("both are whole");
+            assert_eq!(moved, Moved::All);
+        };
+        advance(&mut stream);
+        assert!(stream.is_over());
+        assert_eq!(events(), 1, "that it was shut is news");
+        assert_eq!(events(), 0);
+        advance(&mut stream);
+        assert_eq!(events(), 0);
     }
 }
