@@ -19,7 +19,7 @@ mod tracker;
 pub mod xtables;
 
 pub use sum::{Either, Parts, Sum};
-pub use tracker::{Owner, Part, Portions, Retried, Tracker};
+pub use tracker::{Keeping, Owner, Part, Portions, Retried, Tracker};
 
 /// One vocabulary of kernel objects.
 pub trait Objects: Sized {

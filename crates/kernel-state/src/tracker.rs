@@ -37,6 +37,16 @@ pub struct Tracker<O: Objects> {
     /// Refused keys that have no owner.
     held: BTreeSet<O::Key>,
     next_id: u32,
+    keeping: Keeping<O::Key>,
+}
+
+/// Which objects stay when their last owner is gone, until the kernel's state is read again: those that are dear to make
+/// again where there are many.
+pub struct Keeping<K> {
+    /// So many objects are many.
+    pub many: usize,
+    /// Whether such an object is dear.
+    pub is_dear: fn(&K) -> bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,7 +69,14 @@ impl<O: Objects> Tracker<O> {
             set_aside: BTreeSet::new(),
             held: BTreeSet::new(),
             next_id: 0,
+            keeping: Keeping { many: usize::MAX, is_dear: |_| false },
         }
+    }
+
+    /// As it is, but for what stays when nobody wants it any more.
+    #[must_use]
+    pub fn keeping(self, keeping: Keeping<O::Key>) -> Self {
+        Self { keeping, ..self }
     }
 
     /// Replaces all that an owner wants. An owner that was set aside is tried again.
@@ -87,6 +104,9 @@ impl<O: Objects> Tracker<O> {
     /// Forgets what the kernel has: a reading follows, by [`Tracker::found`].
     pub fn begin_reading(&mut self) {
         for id in self.entries.ids() {
+            if self.entries[id].owners.is_empty() {
+                self.entries[id].want(None);
+            }
             self.entries[id].now(None);
             self.note(id);
         }
@@ -185,9 +205,10 @@ impl<O: Objects> Tracker<O> {
     }
 
     fn release(&mut self, id: EntryId, owner: OwnerId) {
+        let are_many = self.entries.count() >= self.keeping.many;
         let entry = &mut self.entries[id];
         entry.owners.remove(owner);
-        if entry.owners.is_empty() {
+        if entry.owners.is_empty() && !(are_many && (self.keeping.is_dear)(&entry.key)) {
             entry.want(None);
         }
         self.note(id);

@@ -30,4 +30,9 @@ pub trait Mode {
 
     /// What one service port adds.
     fn render(&self, plan: &ServicePlan, node: &NodePlan) -> State<Self::Objects>;
+
+    /// Whether it is better to leave an object that nobody wants any more than to make it again, where there are many.
+    fn is_dear(_key: &<Self::Objects as Objects>::Key) -> bool {
+        false
+    }
 }

@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 
 use kernel_state::nft::{
-    self, Data, Field, Key, Name, Nft, NftState, Protocol, Rule, Statement, Tuple, Value, Verdict,
+    self, Data, Field, Key, Name, Nft, NftState, Object, Protocol, Rule, Statement, Tuple, Value, Verdict,
 };
 use service_plan::{
     Address, Entrance, Family, Locality, Masquerade, NodePlan, PoolName, ServicePlan, Source, equal_shares,
@@ -80,6 +80,10 @@ impl Mode for Nftables {
             affinity::render(&mut rendering, timeout);
         }
         rendering.state
+    }
+
+    fn is_dear(key: &Key) -> bool {
+        matches!(&key.object, Object::Chain(name) if layout::is_pool_chain(name))
     }
 }
 

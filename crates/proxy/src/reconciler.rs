@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kernel_io::{Applied, Drift, Target, WriteError};
-use kernel_state::{Change, Objects, Owner, Part, Portions, Retried, State, Tracker};
+use kernel_state::{Change, Keeping, Objects, Owner, Part, Portions, Retried, State, Tracker};
 use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
 
@@ -25,6 +25,9 @@ pub struct Reconciler<M: Mode, T> {
 
 /// So many changes are written at once, whoever waits for them.
 const SMALL: usize = 1000;
+
+/// With so many objects some of them are dear to make again.
+const MANY: usize = 20_000;
 
 /// How many rules each table has.
 type Census = BTreeMap<&'static str, i64>;
@@ -153,7 +156,7 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         Self {
             mode,
             target,
-            tracker: Tracker::new(),
+            tracker: Tracker::new().keeping(Keeping { many: MANY, is_dear: M::is_dear }),
             node: None,
             reading: Reading::Stale,
             census: Census::new(),

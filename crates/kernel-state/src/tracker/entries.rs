@@ -74,6 +74,11 @@ impl<O: Objects> Entries<O> {
         }
     }
 
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.slots.len()
+    }
+
     /// All of them, in no order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Entry<O>> {
         self.slots.iter().map(|(_, entry)| entry)

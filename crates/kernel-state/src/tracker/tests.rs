@@ -349,6 +349,22 @@ fn a_shared_key_goes_with_its_last_owner() {
 }
 
 #[test]
+fn what_is_dear_stays_where_there_are_many_until_all_is_read_again() {
+    for (many, stays) in [(3, true), (4, false)] {
+        let tracker = Tracker::new().keeping(Keeping { many, is_dear: |key: &Key| key.0 == 1 });
+        let mut bench = Bench { tracker, ..Bench::default() };
+        wants_keys(&mut bench, 0, &[(0, 0), (0, 1), (1, 0)]);
+        bench.flush(ALL);
+        wants_keys(&mut bench, 0, &[(0, 0)]);
+        let drop = |key| Change::Drop { key, value: 1 };
+        let both = [drop((1, 0)), drop((0, 1))];
+        assert_eq!(bench.flush(ALL), both[usize::from(stays)..]);
+        bench.read();
+        assert_eq!(bench.flush(ALL), both[..usize::from(stays)]);
+    }
+}
+
+#[test]
 fn who_leaves_and_comes_back_before_a_flush_changes_nothing() {
     let mut bench = Bench::default();
     wants_keys(&mut bench, 0, &[(0, 0)]);

@@ -149,7 +149,9 @@ COMMIT
         let layout = Iptables::layout(guarded);
         let mut parts: Vec<Part> = Vec::new();
         let mut finder = layout.finder();
-        chains.into_iter().for_each(|chain| finder.chain(chain, &mut |key, _| parts.push(key.part)));
+        for chain in chains {
+            finder.chain(chain, &mut |key, _| parts.push(key.part));
+        }
         finder.end(&mut |key, _| parts.push(key.part));
         parts.sort();
         assert_eq!(parts, found, "{guarded:?} of {text}");

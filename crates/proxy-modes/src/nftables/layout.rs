@@ -68,6 +68,14 @@ const ALL: &[Set] = &[
     (ADMITTED, KeyType::SocketRange, DataType::Nothing),
 ];
 
+/// Whether a chain is that of all pools of a size. Its rule looks into a map of endpoints; for each new chain that does,
+/// the kernel walks that map (`nf_tables_bind_set`).
+pub(super) fn is_pool_chain(name: &str) -> bool {
+    let name = name.strip_prefix("node-port-").unwrap_or(name);
+    let size = name.strip_prefix("cluster-").or_else(|| name.strip_prefix("local-"));
+    size.is_some_and(|size| size.parse::<u32>().is_ok())
+}
+
 /// The chain of one service with source ranges, where a set cannot hold them.
 pub(super) fn admitting_chain(service: &ServicePortName) -> Name {
     format!("admits-{}", service_words(service)).into()

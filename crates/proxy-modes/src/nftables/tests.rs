@@ -1,6 +1,5 @@
 use std::sync::Arc;
 
-use kernel_state::nft::Object;
 use service_plan::{
     Endpoint, EndpointComments, LocalPods, LocalhostNodePorts, Mark, MasqueradeAll, NodePort,
     NodePortAddresses, Port, Protocol, Seconds, ServiceName, ServicePortName, Verdict,
@@ -85,6 +84,20 @@ fn services_of_one_shape_share_their_chains() {
     ];
     assert_eq!(of("a").iter().map(|name| &**name).collect::<Vec<_>>(), expected);
     assert_eq!(of("a"), of("b"));
+}
+
+#[test]
+fn chains_of_pools_of_a_size_are_dear_and_others_are_not() {
+    let of_pools = |name: &Name| Nftables::is_dear(&Key::chain(nft::Family::Ip, name));
+    let dear: Vec<_> =
+        chains(&Nftables::MODERN.render(&service("a"), &node())).into_iter().filter(of_pools).collect();
+    assert_eq!(
+        dear.iter().map(|name| &**name).collect::<Vec<_>>(),
+        ["cluster-3", "node-port-cluster-3", "node-port-local-1"]
+    );
+    for name in ["services", "affinity-cluster-AAAAAAAA-ns/a", "local-"] {
+        assert!(!of_pools(&name.into()), "{name}");
+    }
 }
 
 #[test]
