@@ -34,7 +34,8 @@ impl Ruled {
         netns.run(|| names.iter().try_for_each(|name| sysctl::write(name, "1")))??;
         netns.run(|| sysctl::write("net.ipv4.conf.all.rp_filter", "0"))??;
         let lo = Link::loopback(&netns);
-        for address in [POD, CLIENT] {
+        // The first is the source of whoever does not choose one. An endpoint that asked for itself would be masqueraded.
+        for address in [CLIENT, POD] {
             lo.add_address(format!("{address}/32").parse()?)?;
         }
         lo.add_route(&Route::to("10.96.0.0/16".parse()?))?;
