@@ -38,7 +38,7 @@ pub enum Scale {
 const WIDTH: f64 = 800.0;
 const HEIGHT: f64 = 420.0;
 const LEFT: f64 = 60.0;
-const RIGHT: f64 = 220.0;
+const RIGHT: f64 = 260.0;
 const TOP: f64 = 60.0;
 const BOTTOM: f64 = 50.0;
 const COLOURS: [&str; 6] = ["#c0392b", "#e08283", "#2471a3", "#229954", "#7d3c98", "#b7950b"];
