@@ -56,8 +56,8 @@ impl Figure {
 
     /// With a goal for its ratio to the peer's, or for itself where there is no peer.
     #[must_use]
-    pub fn goal(mut self, goal: Goal) -> Self {
-        self.goal = Some(goal);
+    pub fn goal(mut self, goal: impl Into<Option<Goal>>) -> Self {
+        self.goal = goal.into();
         self
     }
 

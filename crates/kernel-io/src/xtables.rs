@@ -246,7 +246,7 @@ fn failed_line(error: &ToolError) -> Option<usize> {
 /// Runs a tool to its end, with what a function writes as its input.
 fn run(program: &str, arguments: &[&str], input: Input<'_>) -> Result<Output, ToolError> {
     let mut child = start(program, arguments)?;
-    let failed = |source| ToolError::Start { tool: program.to_owned(), source };
+    let failed = ToolError::start(program);
     if let Some(stdin) = child.stdin.take() {
         let mut stdin = BufWriter::with_capacity(PIPE, stdin);
         match input(&mut stdin).and_then(|()| stdin.flush()) {
@@ -265,7 +265,7 @@ fn run(program: &str, arguments: &[&str], input: Input<'_>) -> Result<Output, To
 /// Runs a tool that takes no input to its end, and gives each line that it prints to a function.
 fn run_lines(program: &str, mut take: impl FnMut(&str)) -> Result<(), ToolError> {
     let mut child = start(program, &[])?;
-    let failed = |source| ToolError::Start { tool: program.to_owned(), source };
+    let failed = ToolError::start(program);
     drop(child.stdin.take());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let complaints = thread::scope(|scope| {
@@ -289,7 +289,7 @@ fn run_lines(program: &str, mut take: impl FnMut(&str)) -> Result<(), ToolError>
 }
 
 fn start(program: &str, arguments: &[&str]) -> Result<Child, ToolError> {
-    let failed = |source| ToolError::Start { tool: program.to_owned(), source };
+    let failed = ToolError::start(program);
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     // A tool that outlived us could write after the next process has read.
@@ -315,6 +315,13 @@ impl Tool {
             Self::Iptables => "iptables",
             Self::Ip6tables => "ip6tables",
         }
+    }
+}
+
+impl ToolError {
+    /// What became of a tool that could not be started, or not be talked to.
+    fn start(program: &str) -> impl Fn(io::Error) -> Self + Copy {
+        move |source| Self::Start { tool: program.to_owned(), source }
     }
 }
 

@@ -8,7 +8,6 @@ mod annotations;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use manifest_documents::Findings;
@@ -326,19 +325,12 @@ fn slice_endpoints(
             address,
             health: health(&wire.conditions),
             node: non_empty(wire.node_name.as_deref()).map(shared),
-            zone: zone(wire.zone.as_deref(), endpoints.last()),
+            zone: non_empty(wire.zone.as_deref()).map(shared),
             weight: None,
             hints: hints(&wire.hints),
         });
     }
     endpoints
-}
-
-/// A slice names few zones, one after another: they share the text.
-fn zone(name: Option<&str>, before: Option<&SliceEndpoint>) -> Option<Arc<str>> {
-    let name = non_empty(name)?;
-    let known = before.and_then(|endpoint| endpoint.zone.as_ref()).filter(|known| ***known == *name);
-    Some(known.map_or_else(|| name.into(), Arc::clone))
 }
 
 /// What nobody said: ready yes, serving yes, terminating no.

@@ -1,4 +1,4 @@
-//! Names that thousands of objects say, such as those of nodes: those who say the same one share its text.
+//! Names that thousands of objects say, those of nodes and zones: those who say the same one share its text.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;

@@ -146,7 +146,7 @@ fn tell(reports: &[Report], figures: &mut Figures) -> Result<()> {
     let mut row = |name: &str, unit, value: &dyn Fn(&Report) -> f64, goal: Option<Goal>| -> Result<()> {
         let shape = ours.shape;
         let figure = Figure::new(format!("{name}, {shape}"), unit, value(ours));
-        figures.add(goal.map_or(figure.clone(), |goal| figure.clone().goal(goal)))?;
+        figures.add(figure.clone().goal(goal))?;
         for peer in peers {
             let figure = figure.clone().named(format!("{name}, {shape}, beside {}", peer.name));
             figures.add(figure.against(Some(value(peer))))?;

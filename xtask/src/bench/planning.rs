@@ -49,8 +49,7 @@ pub(super) fn measure(field: &Field, cluster: &mut Cluster, figures: &mut Figure
         let bound = quantile(&counted, f64::from(percent) / 100.0).context("changes were counted")?;
         let size = cluster.size();
         let name = format!("event received to plan ready, p{percent}, 1 endpoint changed, {size} Services");
-        let figure = Figure::new(name, "ms at most", bound * 1000.0);
-        figures.add(goal.into_iter().fold(figure, Figure::goal))?;
+        figures.add(Figure::new(name, "ms at most", bound * 1000.0).goal(goal))?;
     }
     Ok(())
 }
