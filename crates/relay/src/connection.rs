@@ -13,6 +13,7 @@ use rustix::net::sockopt::{set_socket_linger, socket_error};
 use crate::Mark;
 use crate::clock::Moment;
 use crate::counts::Counts;
+use crate::descriptors::Descriptors;
 use crate::header;
 use crate::listeners::Portal;
 use crate::pool::{Balancer, Lease, Pool};
@@ -85,6 +86,7 @@ pub(crate) struct Calling {
     pub(crate) mark: Mark,
     pub(crate) ways: Arc<Ways>,
     pub(crate) counts: Arc<Counts>,
+    pub(crate) descriptors: Arc<Descriptors>,
 }
 
 /// How long each attempt may take, as upstream's; and all together.

@@ -104,12 +104,11 @@ impl Flows {
             };
             let mut start = 0;
             while start < count {
-                let sender = self.batch.sender(start);
-                let alike = (start..count).take_while(|index| self.batch.sender(*index) == sender).count();
-                if let Some(client) = sender {
-                    self.pass_on(portal, client, start..start + alike, watch, now);
+                let run = self.batch.run(start, count);
+                start = run.end;
+                if let Some(client) = self.batch.sender(run.start) {
+                    self.pass_on(portal, client, run, watch, now);
                 }
-                start += alike;
             }
             if count < Batch::SIZE {
                 return Drained::All;
@@ -209,6 +208,9 @@ impl Flows {
         let at = lease.endpoint().at;
         let name = self.calling.ways.name(portal.caller, client, at.ip(), now);
         let endpoint = exchanging(at, self.calling.mark, name).ok()?;
+        if self.calling.descriptors.are_out(&endpoint) {
+            return None;
+        }
         watch(&endpoint, self.open.next()).ok()?;
         let flow = Flow { portal: Arc::clone(portal), client, endpoint, lease, used: now };
         let ticket = self.open.insert(flow);

@@ -10,6 +10,7 @@
 mod clock;
 mod connection;
 mod counts;
+mod descriptors;
 mod flows;
 mod header;
 mod listeners;
@@ -33,6 +34,7 @@ pub use pool::Balancer;
 pub use ports::{PortRange, PortRangeError};
 
 use clock::Clock;
+use descriptors::Descriptors;
 use towards::Ways;
 use worker::{Command, Mailbox, Worker};
 
@@ -75,6 +77,9 @@ struct Shared {
     portals: AtomicU32,
     /// How many clients each thread has.
     loads: Vec<AtomicUsize>,
+    /// How many clients were accepted and wait for a descriptor to call an endpoint with.
+    waiting: AtomicUsize,
+    descriptors: Arc<Descriptors>,
     ways: Arc<Ways>,
     counts: Arc<Counts>,
 }
@@ -90,6 +95,8 @@ impl Relay {
             mailboxes,
             portals: AtomicU32::new(0),
             loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
+            waiting: AtomicUsize::new(0),
+            descriptors: Arc::new(Descriptors::new()),
             ways: Arc::default(),
             counts: Arc::default(),
         });

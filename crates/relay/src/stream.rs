@@ -5,10 +5,13 @@
 //! holds bytes, so an idle connection costs none.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::io::{Errno, read};
 use rustix::net::{SendFlags, Shutdown, send, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+
+use crate::descriptors::Descriptors;
 
 /// One direction.
 pub(crate) struct Stream {
@@ -68,6 +71,7 @@ pub(crate) enum Moved {
 pub(crate) struct Tools {
     buffer: Box<[u8]>,
     pipes: Vec<Pipe>,
+    descriptors: Arc<Descriptors>,
 }
 
 struct Pipe {
@@ -293,14 +297,17 @@ const SPLICE: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 const SEND: SendFlags = SendFlags::NOSIGNAL;
 
 impl Tools {
-    pub(crate) fn new() -> Self {
-        Self { buffer: vec![0; BUFFER].into(), pipes: Vec::new() }
+    pub(crate) fn new(descriptors: Arc<Descriptors>) -> Self {
+        Self { buffer: vec![0; BUFFER].into(), pipes: Vec::new(), descriptors }
     }
 
     /// A pipe that is empty; none, if there are no descriptors left for one.
     fn pipe(&mut self) -> Option<Pipe> {
         self.pipes.pop().or_else(|| {
             let (out, into) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK).ok()?;
+            if self.descriptors.are_out(&into) {
+                return None;
+            }
             // A smaller one does as well.
             let _ = fcntl_setpipe_size(&into, PIPE);
             Some(Pipe { out, into })
@@ -341,7 +348,7 @@ mod tests {
             let mut events = Vec::with_capacity(8);
             wait(&epoll, spare_capacity(&mut events), Some(&Timespec::default())).expect("asked")
         };
-        let (mut stream, mut tools) = (Stream::new(), Tools::new());
+        let (mut stream, mut tools) = (Stream::new(), Tools::new(Arc::new(Descriptors::new())));
         drop(client);
         let mut advance = |stream: &mut Stream| {
             let moved = stream.advance(source.as_fd(), sink.as_fd(), &mut tools).expect("both are whole");

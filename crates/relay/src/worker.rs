@@ -9,7 +9,7 @@ mod token;
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,7 +20,6 @@ use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, acceptfrom_with};
-use rustix::process::{Resource, getrlimit};
 use tracing::{info, warn};
 
 use crate::clock::Moment;
@@ -53,10 +52,9 @@ pub(crate) struct Worker {
 }
 
 /// What waits for descriptors.
+#[derive(Default)]
 struct Shortage {
     until: Option<Moment>,
-    /// How many this process may have, when last looked at.
-    limit: u64,
     /// Clients that were accepted but have no endpoint yet.
     clients: VecDeque<(OwnedFd, Box<Call>)>,
     /// Listeners that have more clients.
@@ -78,7 +76,9 @@ impl Worker {
         epoll::add(&epoll, mailbox, Token::Mailbox.data(), EventFlags::IN)?;
         let Settings { balancer, mark, .. } = shared.settings;
         let (ways, counts) = (Arc::clone(&shared.ways), Arc::clone(&shared.counts));
-        let calling = Calling { balancer, mark, ways, counts };
+        let descriptors = Arc::clone(&shared.descriptors);
+        let tools = Tools::new(Arc::clone(&descriptors));
+        let calling = Calling { balancer, mark, ways, counts, descriptors };
         let next_sweep = shared.clock.now();
         Ok(Self {
             shared,
@@ -88,11 +88,11 @@ impl Worker {
             connections: Slab::new(),
             flows: Flows::new(calling.clone(), index),
             calling,
-            tools: Tools::new(),
+            tools,
             again: VecDeque::new(),
             calls: Default::default(),
             next_sweep,
-            shortage: Shortage::new(),
+            shortage: Shortage::default(),
         })
     }
 
@@ -204,6 +204,11 @@ impl Worker {
     fn accept(&mut self, id: u32, now: Moment) {
         let Some(portal) = self.portals.get(&id).cloned() else { return };
         for _ in 0..ACCEPTED {
+            // Whoever was accepted first comes first, at whichever thread: a client that is accepted now would take
+            // the descriptor that another waits for.
+            if self.shortage.until.is_none() && self.shared.waiting.load(Ordering::Relaxed) > 0 {
+                self.shortage.until = Some(now.after(PAUSE));
+            }
             if self.shortage.until.is_some() {
                 self.shortage.portals.push(id);
                 return;
@@ -211,7 +216,12 @@ impl Worker {
             match acceptfrom_with(portal.socket(self.index), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((client, from)) => {
                     let Some(Ok(from)) = from.map(SocketAddr::try_from) else { continue };
-                    self.share(client, Box::new(Call::new(&portal, from, now)), now);
+                    let call = Box::new(Call::new(&portal, from, now));
+                    if self.shared.descriptors.are_out(&client) {
+                        self.wait_for_descriptors(client, call, now);
+                    } else {
+                        self.share(client, call, now);
+                    }
                 }
                 Err(Errno::AGAIN) => return,
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
@@ -230,7 +240,8 @@ impl Worker {
     /// descriptors are scarce nobody is left to others: there would be more clients than endpoints could be called for.
     fn share(&mut self, client: OwnedFd, call: Box<Call>, now: Moment) {
         self.count();
-        let idler = if self.shortage.is_near(&client) { None } else { self.shared.idler(self.index) };
+        let idler =
+            if self.shared.descriptors.are_scarce(&client) { None } else { self.shared.idler(self.index) };
         match idler {
             Some(idler) => {
                 self.shared.loads[idler].fetch_add(1, Ordering::Relaxed);
@@ -254,8 +265,7 @@ impl Worker {
                 return reset(&client);
             }
             Err(NoAnswer::OutOfDescriptors(client, call)) => {
-                self.run_short(now);
-                return self.shortage.clients.push_back((client, call));
+                return self.wait_for_descriptors(client, call, now);
             }
         };
         let ticket = self.connections.next();
@@ -330,13 +340,20 @@ impl Worker {
         }
     }
 
+    /// An accepted client waits until there are some again.
+    fn wait_for_descriptors(&mut self, client: OwnedFd, call: Box<Call>, now: Moment) {
+        self.run_short(now);
+        self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        self.shortage.clients.push_back((client, call));
+    }
+
     /// Accepting pauses; it is told once in a while.
     fn run_short(&mut self, now: Moment) {
         const SILENCE: Duration = Duration::from_mins(1);
         self.shared.counts.shortages.add(1);
         self.tools.spare();
         self.shortage.until = Some(now.after(PAUSE));
-        self.shortage.limit = descriptor_limit();
+        self.shared.descriptors.look();
         if self.shortage.told.is_none_or(|told| told.after(SILENCE) <= now) {
             self.shortage.told = Some(now);
             warn!("descriptors have run out; accepting pauses until connections end");
@@ -350,7 +367,12 @@ impl Worker {
         }
         self.shortage.until = None;
         while let Some((client, call)) = self.shortage.clients.pop_front() {
-            self.begin(client, call, now);
+            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+            if self.shared.descriptors.are_out_now(&self.epoll) {
+                self.wait_for_descriptors(client, call, now);
+            } else {
+                self.begin(client, call, now);
+            }
             if self.shortage.until.is_some() {
                 return;
             }
@@ -392,24 +414,6 @@ impl Worker {
         let clients = self.connections.len() + self.flows.len() + self.shortage.clients.len();
         self.shared.loads[self.index].store(clients, Ordering::Relaxed);
     }
-}
-
-impl Shortage {
-    fn new() -> Self {
-        let (clients, portals) = (VecDeque::new(), Vec::new());
-        Self { until: None, limit: descriptor_limit(), clients, portals, told: None }
-    }
-
-    /// Whether few are left: a descriptor gets the lowest number that is free.
-    fn is_near(&self, latest: &OwnedFd) -> bool {
-        const FEW: u64 = 2 * ACCEPTED as u64;
-        let number = u64::try_from(latest.as_raw_fd()).unwrap_or_default();
-        number + FEW.min(self.limit / 2) >= self.limit
-    }
-}
-
-fn descriptor_limit() -> u64 {
-    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// What the kernel tells of both sides of a connection.

@@ -31,7 +31,9 @@ fn nine_thousand_idle_connections_cost_little() {
 /// each, and so has the proxy.
 pub(crate) fn hold(count: usize) {
     raise_limit(2 * count + 200);
-    let (stage, accepted) = stage();
+    let accepted = Accepted::default();
+    let held = Arc::clone(&accepted);
+    let stage = stage(move |stream| held.lock().expect("nobody panics").push(stream));
     let proxy = stage.start(stage.proxy_command(&["--proxy-mode", "userspace"]));
     proxy.until_log("pass{family=IPv4}: kernel brought to plan");
     let mut clients = Vec::new();
@@ -58,8 +60,8 @@ pub(crate) fn hold(count: usize) {
     }
 }
 
-/// A node with two servers that accept and say nothing.
-fn stage() -> (Stage, Accepted) {
+/// A node with two servers, that do this with each connection.
+pub(crate) fn stage(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> Stage {
     let stage = Stage::new();
     let settings = [("net.ipv4.conf.all.rp_filter", "0"), ("net.ipv4.ip_local_port_range", "10000 65000")];
     let set = || settings.into_iter().try_for_each(|(name, value)| sysctl::write(name, value));
@@ -69,22 +71,22 @@ fn stage() -> (Stage, Accepted) {
         lo.add_address(format!("{address}/32").parse().expect("an address")).expect("added");
     }
     lo.add_route(&Route::to("10.96.0.0/16".parse().expect("a range"))).expect("a way to the Services");
-    let accepted = Accepted::default();
     for pod in PODS {
         let at: SocketAddr = format!("{pod}:8080").parse().expect("a socket");
         let listener = stage.netns.run(|| TcpListener::bind(at)).expect("entered").expect("a port");
-        let accepted = Arc::clone(&accepted);
+        let serve = serve.clone();
         thread::spawn(move || {
             for stream in listener.incoming() {
-                accepted.lock().expect("nobody panics").push(stream.expect("a client"));
+                serve(stream.expect("a client"));
             }
         });
     }
     stage.write("web.yaml", &(service("web", "10.96.0.10", "") + &endpoints("web", &PODS)));
-    (stage, accepted)
+    stage
 }
 
-fn connected(stage: &Stage, count: usize) -> Vec<TcpStream> {
+/// So many clients of the Service.
+pub(crate) fn connected(stage: &Stage, count: usize) -> Vec<TcpStream> {
     let connect = |_| {
         let stream = TcpStream::connect("10.96.0.10:80").expect("it is served");
         stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a timeout");

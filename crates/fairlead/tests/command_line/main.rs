@@ -15,6 +15,7 @@ mod privileges;
 mod process;
 mod reload;
 mod serving;
+mod shortage;
 mod spread;
 mod stage;
 mod transparency;
