@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kernel_io::link::AddressNews;
 use kernel_io::memory;
-use service_plan::{Family, LocalhostNodePorts, Plan, Touched};
+use service_plan::{Family, LocalhostNodePorts, Touched};
 use service_watch::{Batch, Exchanges};
 use thiserror::Error;
 use tracing::{info, warn};
@@ -27,7 +27,7 @@ use crate::serving::StartError;
 use crate::source::{Origin, Source};
 use crate::tracking;
 use crate::witness::FamilyWitness;
-use crate::writer::{self, Cause, Pace};
+use crate::writer::{self, Cause, Pace, Planned};
 
 /// What the proxy is to work from.
 #[derive(Clone, Debug)]
@@ -174,7 +174,7 @@ pub fn serve(input: &Input, stop: Receiver<()>, changes: Receiver<Configuration>
                 Message::Stop => break,
             };
             presence.node(&knowledge);
-            if knowledge.listed() == Listed::Yes && !touched.is_nothing() {
+            if !touched.is_nothing() {
                 send_plans(&mut knowledge, &mut remarks, &touched, &writers);
             }
         }
@@ -192,7 +192,7 @@ const ADDRESS_BURST: Duration = Duration::from_millis(100);
 /// One family's, and who sees what it does.
 struct Writer {
     family: Family,
-    plans: Sender<Plan>,
+    plans: Sender<Planned>,
     witness: Arc<FamilyWitness>,
 }
 
@@ -278,13 +278,17 @@ pub(crate) fn open(configuration: &Configuration, knowledge: &Knowledge) -> Resu
 }
 
 fn send_plans(knowledge: &mut Knowledge, remarks: &mut Remarks, touched: &Touched, writers: &[Writer]) {
-    let news = knowledge.take_news();
+    let lists = knowledge.listed();
+    // What came before the first lists were whole is told of with them.
+    let news = (lists == Listed::Yes).then(|| knowledge.take_news());
     for Writer { family, plans, witness } in writers {
         let mut plan = knowledge.plan(touched, *family);
         remarks.settle(&mut plan);
-        witness.queued(news.clone());
+        if let Some(news) = &news {
+            witness.queued(news.clone());
+        }
         // A writer ends only when its channel does.
-        plans.send(plan).expect("the writer lives as long as its channel");
+        plans.send(Planned { plan, lists }).expect("the writer lives as long as its channel");
     }
 }
 
@@ -294,7 +298,7 @@ fn start_writer<'scope>(
     family: Family,
     mut reconciler: Box<dyn Reconcile>,
     pace: &'scope Pace,
-) -> Result<Sender<Plan>, io::Error> {
+) -> Result<Sender<Planned>, io::Error> {
     let (sender, plans) = mpsc::channel();
     let Configuration { mode, ipvs, .. } = configuration;
     let work = move || {

@@ -28,6 +28,8 @@ pub(crate) struct Knowledge {
     node_object: Option<NodeObject>,
     eligibility: Option<Eligibility>,
     listed: Listed,
+    /// Services that were touched before the first lists were whole, and are not planned since.
+    unplanned: BTreeSet<ServiceName>,
     news: News,
     /// What the next event tells happened then.
     trigger: Option<SystemTime>,
@@ -55,6 +57,7 @@ impl Knowledge {
             node_object: None,
             eligibility: None,
             listed: Listed::NotYet,
+            unplanned: BTreeSet::new(),
             news: News::default(),
             trigger: None,
             started: SystemTime::now(),
@@ -62,14 +65,21 @@ impl Knowledge {
         }
     }
 
-    /// Takes a batch in and tells its problems. Answers what it touched.
+    /// Takes a batch in and tells its problems. Answers what is to be planned now.
+    ///
+    /// Before the first lists are whole that is what need not wait for them: a Service whose endpoints have come. So
+    /// most is planned and rendered while the server is still listing. Everything else waits.
     pub(crate) fn take(&mut self, batch: Batch) -> Touched {
         for report in &batch.reports {
             warn!(place = %report.place, "{}", report.message);
         }
         let listed = self.listed;
-        let touched = |touched: Touched, event| touched.and(self.take_event(event));
-        let touched = batch.events.into_iter().fold(Touched::nothing(), touched);
+        let mut touched = Touched::nothing();
+        for event in batch.events {
+            let brings_endpoints = matches!(event, Event::EndpointSlice(..));
+            let by_event = self.take_event(event);
+            touched = touched.and(if brings_endpoints { self.early(by_event) } else { self.due(by_event) });
+        }
         // What belongs to the first lists waits for the rest of them.
         if listed == Listed::Yes && !touched.is_nothing() {
             self.news.received = batch.received;
@@ -77,17 +87,19 @@ impl Knowledge {
         touched
     }
 
-    /// Plans by another configuration from now on. Answers what that touched.
+    /// Plans by another configuration from now on. Answers what is to be planned again.
     pub(crate) fn configure(&mut self, settings: Settings, bind_address: IpAddr) -> Touched {
         self.bind_address = bind_address;
-        self.facts.apply(FactChange::Settings(settings)).and(self.look_at_addresses())
+        let touched = self.facts.apply(FactChange::Settings(settings));
+        self.due(touched).and(self.look_at_addresses())
     }
 
-    /// Reads the interfaces again. Answers what their addresses touched.
+    /// Reads the interfaces again. Answers what is to be planned again.
     pub(crate) fn look_at_addresses(&mut self) -> Touched {
         self.bare_node = bare_node(Arc::clone(&self.bare_node.name));
         let node = self.node();
-        self.facts.apply(FactChange::Node(node))
+        let touched = self.facts.apply(FactChange::Node(node));
+        self.due(touched)
     }
 
     /// What was taken in since this was last asked.
@@ -166,10 +178,36 @@ impl Knowledge {
             }
             Event::Listed => {
                 self.listed = Listed::Yes;
-                return Touched::everything();
+                return Touched::services(std::mem::take(&mut self.unplanned)).and(Touched::node());
             }
         };
         self.facts.apply(change)
+    }
+
+    /// What is to be planned now of what was touched: nothing before the first lists are whole.
+    fn due(&mut self, touched: Touched) -> Touched {
+        match self.listed {
+            Listed::Yes => touched,
+            Listed::NotYet => {
+                self.unplanned.extend(self.facts.touched_services(&touched));
+                Touched::nothing()
+            }
+        }
+    }
+
+    /// The same of what endpoints touched, which do not come before their Service is known, or seldom.
+    fn early(&mut self, touched: Touched) -> Touched {
+        if self.listed == Listed::Yes || touched.is_everything() {
+            return self.due(touched);
+        }
+        let names = self.facts.touched_services(&touched);
+        let (known, unknown): (BTreeSet<_>, BTreeSet<_>) =
+            names.into_iter().partition(|name| self.facts.has_service(name));
+        self.unplanned.extend(unknown);
+        for name in &known {
+            self.unplanned.remove(name);
+        }
+        Touched::services(known)
     }
 
     /// Says by which addresses the node is known from now on, where that is news.

@@ -8,6 +8,7 @@ use kernel_io::memory;
 use service_plan::{Family, Plan};
 use tracing::{debug, error, info, warn};
 
+use crate::knowledge::Listed;
 use crate::modes::Reconcile;
 use crate::reconciler::{Extent, Pass, Sighting};
 
@@ -45,26 +46,42 @@ pub(crate) enum Cause {
     Drift,
 }
 
+/// A plan on its way to the writer.
+#[derive(Debug)]
+pub(crate) struct Planned {
+    pub(crate) plan: Plan,
+    /// Whether the first lists were whole when it was made. Before that it is rendered and not written.
+    pub(crate) lists: Listed,
+}
+
 /// Writes plans as they come, those of a burst together, until no more can come; between two writes it waits for
 /// `pace`. Calls `settled` once, when the kernel is as planned for the first time.
 pub(crate) fn write_plans(
     family: Family,
     reconciler: &mut dyn Reconcile,
-    plans: &Receiver<Plan>,
+    plans: &Receiver<Planned>,
     pace: &Pace,
     settled: impl FnOnce(),
 ) {
-    // Without a plan nothing is wanted, and a pass would remove all there is. The first one is large: it is not kept.
-    match plans.recv() {
-        Ok(plan) => reconciler.want(&plan),
-        Err(_) => return,
+    // A pass removes whatever is not wanted, so there is none until all is known that may be.
+    loop {
+        // They are large at first: none is kept.
+        match plans.recv() {
+            Ok(Planned { plan, lists }) => {
+                reconciler.want(&plan);
+                if lists == Listed::Yes {
+                    break;
+                }
+            }
+            Err(_) => return,
+        }
     }
     let mut settled = Some(settled);
     let mut retry: Option<Retry> = None;
     let mut cause = Some(Cause::Plan);
     let mut look_at = Instant::now();
     loop {
-        for plan in plans.try_iter() {
+        for Planned { plan, .. } in plans.try_iter() {
             reconciler.want(&plan);
         }
         // Not only when it is quiet: plans may never stop coming.
@@ -91,7 +108,7 @@ pub(crate) fn write_plans(
         }
         let until = retry.map_or(look_at, |retry| retry.at.min(look_at));
         cause = match plans.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(plan) => {
+            Ok(Planned { plan, .. }) => {
                 reconciler.want(&plan);
                 Some(Cause::Plan)
             }

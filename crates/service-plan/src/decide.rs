@@ -12,7 +12,7 @@ use ipnet::IpNet;
 use crate::claims::Claim;
 use crate::endpoints::{Anywhere, Selection, Uses, candidates, is_local_and_ready, select, serving};
 use crate::facts::{
-    ClientHeader, Facts, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll, NodePortSetting, Policy, Scope,
+    ClientHeader, Facts, LocalPodsSetting, LocalhostNodePorts, MasqueradeAll, NodePortSetting, Policy,
     Service, ServiceKind, ServicePort, Touched,
 };
 use crate::few::Few;
@@ -27,15 +27,9 @@ pub fn plan(facts: &Facts, touched: &Touched, family: Family) -> (Plan, Vec<Prob
     let node = Arc::new(node_plan(facts, family));
     let mut problems = Vec::new();
     let mut services = Vec::new();
-    let mut plan_service = |name: &ServiceName| {
-        let ports = service_plans(facts, &node, name, &mut problems);
-        services.push((name.clone(), ports));
-    };
-    match touched.scope {
-        Scope::Named => touched.services.iter().for_each(&mut plan_service),
-        Scope::Everything => {
-            touched.services.union(&facts.services.keys().cloned().collect()).for_each(plan_service);
-        }
+    for name in facts.touched_services(touched) {
+        let ports = service_plans(facts, &node, &name, &mut problems);
+        services.push((name, ports));
     }
     (Plan { node, services }, problems)
 }

@@ -31,16 +31,18 @@ pub enum FactChange {
 pub struct Touched {
     /// These Services, also those that are gone.
     pub(crate) services: BTreeSet<ServiceName>,
-    /// Whether it is only they, or everything there is.
+    /// Whether it is only they.
     pub(crate) scope: Scope,
 }
 
 /// How far a change reaches.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Scope {
     /// To the Services that it names.
     #[default]
     Named,
+    /// To the node itself, and the Services that it names.
+    Node,
     /// To every Service, and the node itself.
     Everything,
 }
@@ -310,6 +312,20 @@ impl Facts {
         self.services.len()
     }
 
+    /// Whether there is such a Service.
+    pub fn has_service(&self, name: &ServiceName) -> bool {
+        self.services.contains_key(name)
+    }
+
+    /// The Services that were touched, each by its name.
+    pub fn touched_services(&self, touched: &Touched) -> BTreeSet<ServiceName> {
+        let mut names = touched.services.clone();
+        if touched.is_everything() {
+            names.extend(self.services.keys().cloned());
+        }
+        names
+    }
+
     /// Whether endpoints are worth a comment.
     pub(crate) fn endpoint_comments(&self) -> EndpointComments {
         if self.endpoint_count > COMMENTED_ENDPOINTS { EndpointComments::No } else { EndpointComments::Yes }
@@ -370,6 +386,11 @@ impl Touched {
         Self::default()
     }
 
+    /// The node itself, but no Service.
+    pub fn node() -> Self {
+        Self { services: BTreeSet::new(), scope: Scope::Node }
+    }
+
     /// Every Service, and the node itself.
     pub fn everything() -> Self {
         Self { services: BTreeSet::new(), scope: Scope::Everything }
@@ -385,13 +406,16 @@ impl Touched {
         self.services.is_empty() && self.scope == Scope::Named
     }
 
+    /// Whether every Service is touched, named or not.
+    pub fn is_everything(&self) -> bool {
+        self.scope == Scope::Everything
+    }
+
     /// What both touched together.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.services.extend(other.services);
-        if other.scope == Scope::Everything {
-            self.scope = Scope::Everything;
-        }
+        self.scope = self.scope.max(other.scope);
         self
     }
 

@@ -15,9 +15,9 @@ use crate::reconciler::Reconciler;
 use crate::samples::{facts, service};
 
 /// The plan of a new Service that nothing serves, so that its cluster IP is rejected.
-fn plan_of(facts: &mut Facts, name: &str, cluster_ip: &str) -> Plan {
+fn plan_of(facts: &mut Facts, name: &str, cluster_ip: &str) -> Planned {
     let touched = facts.apply(service(name, cluster_ip));
-    plan(facts, &touched, Family::V4).0
+    Planned { plan: plan(facts, &touched, Family::V4).0, lists: Listed::Yes }
 }
 
 /// Waits for what must come, however slow the machine.
@@ -80,4 +80,28 @@ fn what_a_stranger_changed_is_undone_without_a_new_plan() {
     }
     drop(sender);
     writer.join().expect("the writer ends with its channel");
+}
+
+#[test]
+fn what_is_planned_before_the_lists_are_whole_is_written_with_them() {
+    let kernel: FakeTarget<Xtables> = FakeTarget::new();
+    let mode = Iptables { invalid_packets: InvalidPackets::Drop };
+    let mut reconciler = Reconciler::new(mode, kernel.clone());
+    let (sender, plans) = mpsc::channel();
+    let mut facts = facts();
+    let early = Planned { lists: Listed::NotYet, ..plan_of(&mut facts, "early", "10.0.0.1") };
+    let writer = thread::spawn(move || {
+        write_plans(Family::V4, &mut reconciler, &plans, &Pace::of(Duration::ZERO), || {});
+        reconciler
+    });
+    sender.send(early).expect("the writer listens");
+    drop(sender);
+    let mut reconciler = writer.join().expect("the writer ends with its channel");
+    assert!(kernel.state().is_empty(), "{}", kernel.state());
+    let (sender, plans) = mpsc::channel();
+    sender.send(plan_of(&mut facts, "late", "10.0.0.2")).expect("it is kept");
+    drop(sender);
+    write_plans(Family::V4, &mut reconciler, &plans, &Pace::of(Duration::ZERO), || {});
+    let written = kernel.state().to_string();
+    assert!(written.contains("10.0.0.1") && written.contains("10.0.0.2"), "{written}");
 }

@@ -33,7 +33,9 @@ fn touched(facts: &mut Facts, change: FactChange) -> String {
     let touched = facts.apply(change);
     match touched.scope {
         Scope::Everything => "everything".to_owned(),
-        Scope::Named => touched.services.iter().map(|name| &*name.name).collect::<Vec<_>>().join(" "),
+        Scope::Named | Scope::Node => {
+            touched.services.iter().map(|name| &*name.name).collect::<Vec<_>>().join(" ")
+        }
     }
 }
 
@@ -146,8 +148,23 @@ fn what_two_changes_touched_is_touched_together() {
     assert_eq!(named("a").and(named("b")).services.len(), 2);
     assert_eq!(named("a").and(Touched::everything()).scope, Scope::Everything);
     assert_eq!(Touched::everything().and(named("a")).scope, Scope::Everything);
+    assert_eq!(named("a").and(Touched::node()).scope, Scope::Node);
+    assert!(!Touched::node().is_nothing());
     assert!(Touched::nothing().and(Touched::nothing()).is_nothing());
     assert!(!named("a").is_nothing() && !Touched::everything().is_nothing());
+}
+
+#[test]
+fn everything_has_names_too() {
+    let facts = known(&[("web", service(1, "10.0.0.1"))]);
+    let names = |touched: Touched| {
+        facts.touched_services(&touched).iter().map(|name| name.name.to_string()).collect::<Vec<_>>()
+    };
+    let gone = Touched::services(BTreeSet::from([service_name("gone")]));
+    assert_eq!(names(gone.clone().and(Touched::node())), ["gone"]);
+    assert_eq!(names(gone.and(Touched::everything())), ["gone", "web"]);
+    assert!(names(Touched::node()).is_empty());
+    assert!(facts.has_service(&service_name("web")) && !facts.has_service(&service_name("gone")));
 }
 
 /// Both families' plans of every Service, with the problems: all that can be seen of facts.
