@@ -2,11 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use kernel_io::datagrams::Batch;
+use kernel_io::socket_options::set_segments;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::peers::{enough_descriptors, raise_limit};
 
@@ -98,7 +102,8 @@ pub(super) fn p99(at: SocketAddr, rate: f64, span: Duration) -> Result<f64> {
     Ok(times.get(times.len() * 99 / 100).context("no connection was made")?.as_secs_f64() * 1000.0)
 }
 
-/// Datagrams of 64 bytes that come back a second, of clients that have a number of them on the way.
+/// Datagrams of 64 bytes that come back a second, of clients that have a number of them on the way. They and the server
+/// move them by the batch, or they and not the relay would be what is measured.
 pub(super) fn datagrams(at: SocketAddr, span: Duration) -> Result<f64> {
     let total = AtomicU64::new(0);
     let sockets: Vec<UdpSocket> =
@@ -109,13 +114,12 @@ pub(super) fn datagrams(at: SocketAddr, span: Duration) -> Result<f64> {
             let total = &total;
             scope.spawn(move || -> Result<()> {
                 socket.connect(at)?;
-                socket.set_read_timeout(Some(Duration::from_millis(50)))?;
-                let mut back = [0; 64];
+                set_segments(&socket, 64)?;
+                let mut back = Batch::new();
                 while start.elapsed() < span {
                     // What there is no room for is lost, as datagrams are.
-                    let _sent = (0..WINDOW).filter(|_| socket.send(&[7; 64]).is_ok()).count();
-                    let heard = (0..WINDOW).take_while(|_| socket.recv(&mut back).is_ok()).count();
-                    total.fetch_add(heard as u64, Ordering::Relaxed);
+                    let _ = socket.send(&[7; 64 * WINDOW]);
+                    total.fetch_add(heard(&socket, &mut back)?, Ordering::Relaxed);
                 }
                 Ok(())
             });
@@ -124,11 +128,25 @@ pub(super) fn datagrams(at: SocketAddr, span: Duration) -> Result<f64> {
     Ok(number(total.into_inner()) / start.elapsed().as_secs_f64())
 }
 
+/// How many of a window's datagrams come back.
+fn heard(socket: &UdpSocket, back: &mut Batch) -> Result<u64> {
+    let mut heard = 0;
+    while heard < WINDOW && is_readable(socket, Duration::from_millis(50))? {
+        heard += back.receive(socket.as_fd()).unwrap_or_default();
+    }
+    Ok(heard as u64)
+}
+
 /// Connections that nobody says anything on.
 pub(super) fn held(at: SocketAddr, connections: u32) -> Result<Vec<TcpStream>> {
     raise_limit();
     enough_descriptors(connections)?;
     (0..connections).map(|_| Ok(TcpStream::connect(at)?)).collect()
+}
+
+fn is_readable(socket: &UdpSocket, patience: Duration) -> Result<bool> {
+    let patience = Timespec::try_from(patience)?;
+    Ok(poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&patience))? > 0)
 }
 
 #[expect(clippy::cast_precision_loss, reason = "nobody counts to 2^52")]

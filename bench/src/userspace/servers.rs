@@ -30,8 +30,12 @@ pub(super) fn serve() -> Result<()> {
             let mut ready = [PollFd::new(&echo, PollFlags::IN)];
             let Ok(_) = poll(&mut ready, None) else { continue };
             while let Ok(count) = batch.receive(echo.as_fd()) {
-                for index in 0..count {
-                    let _ = batch.send(index..index + 1, echo.as_fd(), batch.sender(index));
+                let mut start = 0;
+                while start < count {
+                    let run = batch.run(start, count);
+                    start = run.end;
+                    let to = batch.sender(run.start);
+                    let _ = batch.send(run, echo.as_fd(), to);
                 }
             }
         }

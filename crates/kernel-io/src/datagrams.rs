@@ -85,6 +85,13 @@ impl Batch {
         decoded(&self.senders[index])
     }
 
+    /// Those of the batch's first `count` that follow each other from `start` on and are of one sender.
+    pub fn run(&self, start: usize, count: usize) -> Range<usize> {
+        let sender = self.sender(start);
+        let alike = (start..count).take_while(|index| self.sender(*index) == sender).count();
+        start..start + alike
+    }
+
     /// Sends datagrams of the batch on, to an address or to whom the socket is connected, and answers how many the
     /// socket took. Never waits.
     pub fn send(
