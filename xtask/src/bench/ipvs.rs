@@ -21,7 +21,7 @@ use service_plan::Family;
 use super::lookup;
 use super::passes;
 use super::round::Round;
-use crate::field::Tools;
+use crate::field::{Field, Tools};
 use crate::workspace::output;
 
 const MODE: &str = "ipvs";
@@ -30,6 +30,7 @@ const CHANGES: usize = 20;
 pub(super) fn measure(folder: &Path, ipvsadm: &Path, figures: &mut Figures) -> Result<()> {
     let mut connects = Vec::new();
     let mut changes = Vec::new();
+    let bare = Field::around(Netns::new()?)?;
     for size in [10, 1000, 5000] {
         let of = format!("{size} x 10");
         let mut round = Round::start(MODE, &Tools::of_machine(), size, &folder.join(size.to_string()))?;
@@ -59,13 +60,14 @@ pub(super) fn measure(folder: &Path, ipvsadm: &Path, figures: &mut Figures) -> R
         #[expect(clippy::cast_precision_loss, reason = "no kernel has 2^52 rules")]
         let rules = lookup::rules(MODE, &round.field.node)? as f64;
         figures.add(Figure::new(format!("iptables rules, {of}"), "rules", rules))?;
-        let [connect] = round.field.pod.run(|| lookup::connects([round.last()]))??;
-        figures.add(Figure::new(format!("connect p50, last of {size}"), "us", connect))?;
-        connects.push(connect);
+        let (direct, [connect]) = lookup::connects(&bare, &round.field, [round.last()])?;
+        let figure = Figure::new(format!("connect p50, last of {size}, against direct"), "us", connect);
+        figures.add(figure.against(Some(direct)))?;
+        connects.push(connect / direct);
         round.proxy.stop()?;
     }
     let (few, many) = (connects[0], connects[connects.len() - 1]);
-    let figure = Figure::new("connect p50, last of 5000 against last of 10", "us", many);
+    let figure = Figure::new("connect p50, last of 5000 against last of 10, to direct", "ratio", many);
     figures.add(figure.against(Some(few)).goal(Goal::AtMost(1.1)))
 }
 

@@ -16,11 +16,13 @@ use serde::{Deserialize, Serialize};
 
 use super::cluster::{endpoint_of_first, first};
 use super::round::Round;
-use crate::field::Tools;
+use crate::field::{Field, Tools};
 use crate::workspace::output;
 
 const SIZES: [u32; 4] = [10, 100, 1000, 5000];
-const CONNECTS: usize = 300;
+/// Each place connects so often in its turn, and has so many turns.
+const CONNECTS: usize = 20;
+const TURNS: usize = 15;
 
 /// What was found for a mode and a number of Services.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -38,6 +40,7 @@ struct Found {
 pub(super) fn measure(modes: &[&'static str], folder: &Path, file: &Path) -> Result<()> {
     let release = rustix::system::uname().release().to_string_lossy().into_owned();
     let kernel = release.split(['-', '+']).next().unwrap_or_default().to_owned();
+    let bare = Field::around(Netns::new()?)?;
     for mode in modes {
         for services in SIZES {
             let round = Round::start(
@@ -46,12 +49,9 @@ pub(super) fn measure(modes: &[&'static str], folder: &Path, file: &Path) -> Res
                 services,
                 &folder.join(format!("{mode}-{services}")),
             )?;
-            // Among no rules at all: among many a direct connect passes by them, too.
-            let direct = round.field.pod.run(|| connects([endpoint_of_first()]))?;
             round.load()?;
-            let both = round.field.pod.run(|| connects([first(), round.last()]))?;
-            let of = || format!("{mode}, {services} services");
-            let ([direct], [first, last]) = (direct.with_context(of)?, both.with_context(of)?);
+            let took = connects(&bare, &round.field, [first(), round.last()]);
+            let (direct, [first, last]) = took.with_context(|| format!("{mode}, {services} services"))?;
             let rules = rules(mode, &round.field.node)?;
             round.proxy.stop()?;
             let found = Found {
@@ -70,15 +70,26 @@ pub(super) fn measure(modes: &[&'static str], folder: &Path, file: &Path) -> Res
     Ok(())
 }
 
-/// The median µs of a connect to each, each in its turn.
-pub(super) fn connects<const N: usize>(to: [SocketAddr; N]) -> Result<[f64; N]> {
+/// The median µs of a connect to each from a node's pod, and first of one past a node without any rules: among many a
+/// direct connect passes by them, too. They take turns, so that whatever else the machine does meets them alike.
+pub(super) fn connects<const N: usize>(
+    bare: &Field,
+    field: &Field,
+    to: [SocketAddr; N],
+) -> Result<(f64, [f64; N])> {
+    let mut direct = Vec::new();
     let mut samples = [const { Vec::new() }; N];
-    for _ in 0..CONNECTS {
+    for _ in 0..TURNS {
+        direct.extend(bare.pod.run(|| several(endpoint_of_first()))??);
         for (at, samples) in to.iter().zip(&mut samples) {
-            samples.push(connect(*at)?);
+            samples.extend(field.pod.run(|| several(*at))??);
         }
     }
-    Ok(samples.map(|samples| percentile(&samples, 50)))
+    Ok((percentile(&direct, 50), samples.map(|samples| percentile(&samples, 50))))
+}
+
+fn several(at: SocketAddr) -> Result<Vec<f64>> {
+    (0..CONNECTS).map(|_| connect(at)).collect()
 }
 
 fn connect(at: SocketAddr) -> Result<f64> {

@@ -8,7 +8,7 @@ use anyhow::Result;
 use kernel_io::netns::Netns;
 
 use super::Extent;
-use super::cluster::{Shape, endpoint_of_first, first};
+use super::cluster::Shape;
 use super::contender::Contender;
 use super::kernel_share;
 use super::passes;
@@ -104,10 +104,8 @@ fn perform(field: &Field, shape: Shape, contenders: &[Contender], folder: &Path)
 
 fn turn(stage: &mut Stage<'_>, shape: Shape, contender: &Contender) -> Result<Report> {
     stage.empty(contender.tools())?;
-    // Among no rules at all: among many a direct connect passes by them, too.
-    let [direct] = stage.connects([endpoint_of_first()])?;
     let entered = stage.enter(contender)?;
-    let connects = stage.connects([first(), stage.last()])?.map(|took| took / direct);
+    let connects = stage.connects()?;
     let before = passes::count(&entered.log)?;
     let changes =
         stage.changes(&entered, if contender.is_ours() { OUR_CHANGES } else { peer_changes(shape) })?;

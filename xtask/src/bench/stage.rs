@@ -9,10 +9,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
+use kernel_io::netns::Netns;
 use serde_json::Value;
 
 use super::client::{Client, Watch};
-use super::cluster::{Cluster, Shape, node_object};
+use super::cluster::{Cluster, Shape, first, node_object};
 use super::contender::Contender;
 use super::control_plane::{ControlPlane, SERVER};
 use super::lookup::connects;
@@ -28,6 +29,8 @@ const PATIENCE: Duration = Duration::from_mins(3);
 /// The node, empty at first.
 pub(super) struct Stage<'a> {
     field: &'a Field,
+    /// The same without any rules.
+    bare: Field,
     cluster: Cluster,
     control_plane: ControlPlane,
     client: Client,
@@ -72,7 +75,8 @@ impl<'a> Stage<'a> {
         let mut watch = client.watch(tap.port(), &path)?;
         // The last object is there only when all are.
         watch.until(&last)?;
-        Ok(Self { field, cluster, control_plane, client, watch, folder: folder.to_owned() })
+        let bare = Field::around(Netns::new()?)?;
+        Ok(Self { field, bare, cluster, control_plane, client, watch, folder: folder.to_owned() })
     }
 
     /// Leaves nothing on the node, by whatever tools it came there.
@@ -139,9 +143,10 @@ impl<'a> Stage<'a> {
         Ok(late.unwrap_or(took))
     }
 
-    /// The median µs of a connect from a pod: past the node, and to the first and the last Service.
-    pub(super) fn connects<const N: usize>(&self, to: [SocketAddr; N]) -> Result<[f64; N]> {
-        self.field.pod.run(|| connects(to))?
+    /// What a connect from a pod to the first and to the last Service takes, as a ratio to one past a node without rules.
+    pub(super) fn connects(&self) -> Result<[f64; 2]> {
+        let (direct, both) = connects(&self.bare, self.field, [first(), self.last()])?;
+        Ok(both.map(|took| took / direct))
     }
 
     /// For what is kept until the end.
