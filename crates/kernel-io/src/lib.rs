@@ -29,4 +29,4 @@ mod target;
 pub mod xtables;
 
 pub use sum::SumTarget;
-pub use target::{Applied, Drift, ReadError, Refused, Target, WriteError};
+pub use target::{Applied, Drift, ReadError, Refused, Target, Unwritten, WriteError};

@@ -4,16 +4,16 @@
 //! written, with the user data that it keeps for its listings.
 
 use std::error::Error as _;
+use std::sync::mpsc;
+use std::thread;
 
-use kernel_state::nft::{
-    self, Command, DataType, Family, Key, KeyType, Object, SetSpec, Steps, Value, steps,
-};
+use kernel_state::nft::{self, DataType, Family, Key, KeyType, Object, Value, steps};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
 use thiserror::Error;
 
 use crate::netlink::{BatchError, NetlinkError, Protocol, Refusal, Socket, flags};
-use crate::target::{Applied, Drift, ReadError, Refused, Target, WriteError};
+use crate::target::{Applied, Drift, ReadError, Refused, Target, Unwritten, WriteError};
 
 mod batch;
 mod chain;
@@ -172,19 +172,24 @@ impl Nft {
         Err(WriteError { applied: Applied::Nothing, refused: Some(Refused { index: 0, text }), source })
     }
 
-    /// Sends one transaction. Nobody listens while it is a large one: the count of changes serves us then.
+    /// Sends one transaction.
     fn send(&mut self, changes: &[Change<nft::Nft>]) -> Result<(), WriteError> {
-        let steps = steps(changes);
+        let batch = Batch::new(nft::TABLE, &steps(changes), Packing::Dense);
+        self.send_batch(changes, batch)
+    }
+
+    /// Sends one transaction. Nobody listens while it is a large one: the count of changes serves us then.
+    fn send_batch(&mut self, changes: &[Change<nft::Nft>], batch: Batch<'_>) -> Result<(), WriteError> {
         let watches = self.watches.clone();
         let mut watches = watches.lock();
-        if steps.len() < MANY_STEPS {
-            self.send_steps(&steps)?;
+        if batch.steps < MANY_STEPS {
+            self.send_packed(changes, batch)?;
             // Soon, so that what waits to be read stays little.
             watches[self.place].hear();
         } else {
             let work = || {
                 let before = self.generation().ok();
-                let sent = self.send_steps(&steps);
+                let sent = self.send_packed(changes, batch);
                 let after = self.generation().ok();
                 (sent, before.zip(after))
             };
@@ -193,8 +198,8 @@ impl Nft {
             };
             unheard(&mut watches, work, |(_, counted)| once(counted)).0?;
         }
-        for (_, step) in &steps {
-            if let Command::AddSet(name, SetSpec::Written(..)) = step.command
+        for change in changes {
+            if let Change::Put { key: Key { object: Object::Set(name), .. }, .. } = change
                 && let Some(set) = self.layout.own_set(name)
             {
                 watches[self.place].know(set);
@@ -205,33 +210,49 @@ impl Nft {
 
     /// Where the kernel does not tell which of many elements it refused, it is asked again with each in a message of
     /// its own.
-    fn send_steps(&mut self, steps: &Steps<'_>) -> Result<(), WriteError> {
-        for packing in [Packing::Dense, Packing::Single] {
-            let mut batch = Batch::new(nft::TABLE, steps, packing);
-            let refusals = match self.socket.batch(&mut batch.messages) {
-                Ok(()) => return Ok(()),
-                Err(BatchError::Failed(error)) => return Err(failed(error)),
-                Err(BatchError::Refused { refusals }) => refusals,
-            };
-            let Some((message, refusal)) = refusals.into_iter().min_by_key(|(place, _)| *place) else {
-                continue;
-            };
-            if refusal.errno == Errno::PERM {
-                return Err(locked(self.family));
-            }
-            let step = batch.refused_step(message, refusal.offset);
-            if step.is_none() && packing == Packing::Dense {
-                continue;
-            }
-            let refused = step.and_then(|step| steps.get(step));
-            return Err(WriteError {
-                applied: Applied::Nothing,
-                refused: refused.map(|(index, step)| Refused { index: *index, text: step.to_string() }),
-                source: Box::new(refusal),
-            });
+    fn send_packed(&mut self, changes: &[Change<nft::Nft>], batch: Batch<'_>) -> Result<(), WriteError> {
+        match self.send_once(changes, batch)? {
+            Sent::Done => return Ok(()),
+            Sent::Unclear => {}
         }
-        Err(failed(NetlinkError::Unanswered))
+        let single = Batch::new(nft::TABLE, &steps(changes), Packing::Single);
+        match self.send_once(changes, single)? {
+            Sent::Done => Ok(()),
+            Sent::Unclear => Err(failed(NetlinkError::Unanswered)),
+        }
     }
+
+    fn send_once(&mut self, changes: &[Change<nft::Nft>], mut batch: Batch<'_>) -> Result<Sent, WriteError> {
+        let refusals = match self.socket.batch(&mut batch.messages) {
+            Ok(()) => return Ok(Sent::Done),
+            Err(BatchError::Failed(error)) => return Err(failed(error)),
+            Err(BatchError::Refused { refusals }) => refusals,
+        };
+        let Some((message, refusal)) = refusals.into_iter().min_by_key(|(place, _)| *place) else {
+            return Ok(Sent::Unclear);
+        };
+        if refusal.errno == Errno::PERM {
+            return Err(locked(self.family));
+        }
+        let step = batch.refused_step(message, refusal.offset);
+        if step.is_none() && batch.packing == Packing::Dense {
+            return Ok(Sent::Unclear);
+        }
+        let steps = steps(changes);
+        let refused = step.and_then(|step| steps.get(step));
+        Err(WriteError {
+            applied: Applied::Nothing,
+            refused: refused.map(|(index, step)| Refused { index: *index, text: step.to_string() }),
+            source: Box::new(refusal),
+        })
+    }
+}
+
+/// What became of a transaction that did not fail for good.
+enum Sent {
+    Done,
+    /// Something was refused; it is not known what.
+    Unclear,
 }
 
 impl Layout {
@@ -279,6 +300,43 @@ impl Target<nft::Nft> for Nft {
             written += part.len();
         }
         Ok(())
+    }
+
+    /// The kernel works a part off before a call returns. Meanwhile another thread makes the messages of the next.
+    fn write_parts(
+        &mut self,
+        parts: &mut (dyn ExactSizeIterator<Item = Vec<Change<nft::Nft>>> + Send),
+        written: &mut dyn FnMut(&[Change<nft::Nft>]),
+    ) -> Result<(), Unwritten<nft::Nft>> {
+        let several = parts.len() > 1;
+        let pack = move |changes: Vec<Change<nft::Nft>>| {
+            // What is removed may need a transaction of its own.
+            let is_whole = several && changes.iter().all(|change| matches!(change, Change::Put { .. }));
+            let batch = is_whole.then(|| Batch::new(nft::TABLE, &steps(&changes), Packing::Dense));
+            (changes, batch)
+        };
+        let mut write = |(changes, batch): (Vec<Change<nft::Nft>>, Option<Batch<'_>>)| {
+            let sent = match batch {
+                Some(batch) => self.send_batch(&changes, batch),
+                None => self.write(&changes),
+            };
+            match sent {
+                Ok(()) => written(&changes),
+                Err(error) => return Err(Unwritten { changes, error }),
+            }
+            Ok(())
+        };
+        if several {
+            let rest = &mut *parts;
+            thread::scope(|scope| {
+                let (sender, packed) = mpsc::sync_channel(0);
+                let work = move || rest.map(pack).all(|part| sender.send(part).is_ok());
+                // If there is no thread to be had, all of it is left for what follows.
+                let _ = thread::Builder::new().name("parts".to_owned()).spawn_scoped(scope, work);
+                packed.into_iter().try_for_each(&mut write)
+            })?;
+        }
+        parts.map(pack).try_for_each(write)
     }
 
     fn drift(&mut self) -> Drift<nft::Nft> {

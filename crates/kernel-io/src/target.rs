@@ -16,6 +16,22 @@ pub trait Target<O: Objects> {
     /// Writes changes, in as few transactions as the kernel allows.
     fn write(&mut self, changes: &[Change<O>]) -> Result<(), WriteError>;
 
+    /// Writes parts one after another, each as [`Target::write`] does it, until one fails, and tells of each that was
+    /// written. The next part may be made while one is written.
+    fn write_parts(
+        &mut self,
+        parts: &mut (dyn ExactSizeIterator<Item = Vec<Change<O>>> + Send),
+        written: &mut dyn FnMut(&[Change<O>]),
+    ) -> Result<(), Unwritten<O>> {
+        for changes in parts {
+            if let Err(error) = self.write(&changes) {
+                return Err(Unwritten { changes, error });
+            }
+            written(&changes);
+        }
+        Ok(())
+    }
+
     /// What a stranger may have done to what is ours since we last read or wrote it. It costs next to nothing.
     fn drift(&mut self) -> Drift<O>;
 
@@ -33,6 +49,14 @@ pub enum Drift<O: Objects> {
     Possible,
     /// These objects of ours are now so, or gone.
     Objects(Vec<(O::Key, Option<O::Value>)>),
+}
+
+/// A part that was not written, or not all of it.
+pub struct Unwritten<O: Objects> {
+    /// The part.
+    pub changes: Vec<Change<O>>,
+    /// Why not.
+    pub error: WriteError,
 }
 
 /// What is there could not be read.

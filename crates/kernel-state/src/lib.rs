@@ -24,9 +24,9 @@ pub use tracker::{Keeping, Owner, Part, Portions, Retried, Tracker};
 /// One vocabulary of kernel objects.
 pub trait Objects: Sized {
     /// What names an object.
-    type Key: Ord + Hash + Clone + Debug;
+    type Key: Ord + Hash + Clone + Debug + Send + Sync;
     /// What it contains.
-    type Value: Eq + Clone + Debug;
+    type Value: Eq + Clone + Debug + Send + Sync;
 
     /// Every rank is less than this, so that vocabularies can stand behind one another.
     const RANKS: u8 = 16;

@@ -135,7 +135,17 @@ impl<O: Objects> Tracker<O> {
         self.dirty.is_empty()
     }
 
-    /// Takes in that changes were written.
+    /// Takes in that all changes of a part were written.
+    pub fn written(&mut self, part: &Part) {
+        for id in part.ids() {
+            if self.entries.get(id).is_some_and(|entry| !entry.is_settled()) {
+                self.entries[id].settle();
+                self.note(id);
+            }
+        }
+    }
+
+    /// Takes in that changes were written, of a part of which others were not.
     pub fn applied(&mut self, changes: &[Change<O>]) {
         for change in changes {
             // What is wanted may have changed since the changes were handed out, and the entry be gone.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use kernel_io::{Applied, Drift, Target, WriteError};
+use kernel_io::{Applied, Drift, Target, Unwritten, WriteError};
 use kernel_state::{Change, Keeping, Objects, Owner, Part, Portions, Retried, State, Tracker};
 use proxy_modes::Mode;
 use service_plan::{NodePlan, Plan, ServiceName, ServicePlan};
@@ -197,8 +197,7 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
                 pass.holds_back = !self.tracker.is_settled();
                 return;
             }
-            let written = parts.iter().try_for_each(|part| self.write_part(part, pass));
-            if let Err(Some(failure)) = written {
+            if let Err(Some(failure)) = self.write_parts(&parts, pass) {
                 pass.failure = Some(failure.into());
                 return;
             }
@@ -206,16 +205,21 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
     }
 
     /// Fails with nothing, if the rest is to be looked at anew.
-    fn write_part(&mut self, part: &Part, pass: &mut Pass) -> Result<(), Option<WriteError>> {
-        let changes = self.tracker.changes(part);
+    fn write_parts(&mut self, parts: &[Part], pass: &mut Pass) -> Result<(), Option<WriteError>> {
         let start = Instant::now();
-        let written = self.target.write(&changes);
+        let mut count = 0;
+        let (tracker, census) = (&self.tracker, &mut self.census);
+        let written =
+            self.target.write_parts(&mut parts.iter().map(|part| tracker.changes(part)), &mut |changes| {
+                count += 1;
+                note(changes, census, pass);
+            });
         pass.spent.writing += start.elapsed();
-        let Err(error) = written else {
-            self.note(&changes, pass);
-            return Ok(());
-        };
-        self.note(&changes[..applied(&error)], pass);
+        parts[..count].iter().for_each(|part| self.tracker.written(part));
+        let Err(Unwritten { changes, error }) = written else { return Ok(()) };
+        let done = &changes[..applied(&error)];
+        self.tracker.applied(done);
+        note(done, &mut self.census, pass);
         self.reading = Reading::Stale;
         if pass.extent == Extent::Partial {
             // What we believed may be wrong, so the first failure only makes us read.
@@ -273,38 +277,6 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
         Ok(())
     }
 
-    fn note(&mut self, changes: &[Change<M::Objects>], pass: &mut Pass) {
-        self.tracker.applied(changes);
-        let puts = changes.iter().filter(|change| matches!(change, Change::Put { .. })).count();
-        pass.puts += puts;
-        pass.drops += changes.len() - puts;
-        for change in changes {
-            self.count(change, pass);
-        }
-        if tracing::enabled!(tracing::Level::DEBUG) {
-            let mut text = String::new();
-            <M::Objects as Objects>::print_changes(changes, &mut text)
-                .expect("writing to a String cannot fail");
-            text.lines().for_each(|line| tracing::debug!(line, "written"));
-        }
-    }
-
-    /// Keeps count of the rules.
-    fn count(&mut self, change: &Change<M::Objects>, pass: &mut Pass) {
-        match change {
-            Change::Put { key, value, replaced } => {
-                if let Some(replaced) = replaced {
-                    count::<M::Objects>(&mut self.census, key, replaced, -1);
-                }
-                count::<M::Objects>(&mut self.census, key, value, 1);
-                if let Some((table, rules)) = M::Objects::rules(key, value) {
-                    pass.rules.entry(table).or_default().written += i64::try_from(rules).unwrap_or(i64::MAX);
-                }
-            }
-            Change::Drop { key, value } => count::<M::Objects>(&mut self.census, key, value, -1),
-        }
-    }
-
     /// Holds a refused object's owners back, so that the rest can be written. Gives the error back where that
     /// does not help: nobody knows what was refused, or nothing can be served without it.
     fn set_aside(
@@ -330,7 +302,6 @@ impl<M: Mode, T: Target<M::Objects>> Reconciler<M, T> {
 impl<M, T> Reconcile for Reconciler<M, T>
 where
     M: Mode + Send,
-    M::Objects: Objects<Key: Send, Value: Send>,
     T: Target<M::Objects> + Send,
 {
     fn want(&mut self, plan: &Plan) {
@@ -357,6 +328,33 @@ pub(crate) fn fragment<M: Mode>(mode: &M, ports: &[ServicePlan], node: &NodePlan
         fragment.extend(mode.render(plan, node));
     }
     fragment
+}
+
+/// Takes in that changes were written.
+fn note<O: Objects>(changes: &[Change<O>], census: &mut Census, pass: &mut Pass) {
+    for change in changes {
+        match change {
+            Change::Put { key, value, replaced } => {
+                pass.puts += 1;
+                if let Some(replaced) = replaced {
+                    count::<O>(census, key, replaced, -1);
+                }
+                count::<O>(census, key, value, 1);
+                if let Some((table, rules)) = O::rules(key, value) {
+                    pass.rules.entry(table).or_default().written += i64::try_from(rules).unwrap_or(i64::MAX);
+                }
+            }
+            Change::Drop { key, value } => {
+                pass.drops += 1;
+                count::<O>(census, key, value, -1);
+            }
+        }
+    }
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let mut text = String::new();
+        O::print_changes(changes, &mut text).expect("writing to a String cannot fail");
+        text.lines().for_each(|line| tracing::debug!(line, "written"));
+    }
 }
 
 /// Adds an object's rules to the count, or takes them off.

@@ -95,14 +95,14 @@ pub trait Kept: Mode + Copy {
 /// scenario says. At last nothing is wanted, and nothing of ours is left.
 pub fn run<M>(scenario: &Scenario, steps: &[Replayed], mode: M) -> Result<(), String>
 where
-    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
+    M: Kept,
 {
     play(scenario, steps, mode).unwrap_or_else(|error| Err(with_sources(&*error)))
 }
 
 fn play<M>(scenario: &Scenario, steps: &[Replayed], mode: M) -> Result<Result<(), String>, LabError>
 where
-    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
+    M: Kept,
 {
     let places = Places::of(scenario, steps, listeners::<M>(steps));
     let network = Network::build(&scenario.stage, &places)?;
@@ -211,7 +211,7 @@ fn judged(
 
 fn nothing_is_left<M>(network: &Network, mode: M) -> Result<Result<(), String>, LabError>
 where
-    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync>>,
+    M: Kept,
 {
     let open = |family| {
         let target = network.node.run(|| M::open_to_clean(family))??;

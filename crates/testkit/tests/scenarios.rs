@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
-use kernel_state::Objects;
 use kernel_state::ipvs::Scheduler;
 use libtest_mimic::{Arguments, Failed, Trial};
 use proxy_modes::{InvalidPackets, Iptables, Ipvs, LocalFallback, Transparency, Userspace};
@@ -92,7 +91,7 @@ type Steps<O> = Vec<Vec<Rendered<O>>>;
 
 impl<M> Play<M>
 where
-    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync> + 'static> + Send + Sync + 'static,
+    M: Kept<Objects: 'static> + Send + Sync + 'static,
 {
     fn new(scenario: &Scenario, mode: M) -> Arc<Self> {
         let mut scenario = scenario.clone();
@@ -135,7 +134,7 @@ fn plan_golden(play: &Play<Iptables>) -> Result<(), String> {
 
 fn mode_golden<M>(play: &Play<M>) -> Result<(), String>
 where
-    M: Kept<Objects: Objects<Key: Send + Sync, Value: Send + Sync> + 'static> + Send + Sync + 'static,
+    M: Kept<Objects: 'static> + Send + Sync + 'static,
 {
     goldens(&play.scenario, M::NAME, |position| {
         let (steps, rendered) = (play.steps()?, play.rendered()?);

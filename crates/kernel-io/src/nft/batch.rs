@@ -15,6 +15,9 @@ pub(super) struct Batch<'t> {
     /// All of them, from its begin to its end.
     pub(super) messages: Vec<Message>,
     parts: Vec<Vec<Part>>,
+    /// How many steps they are.
+    pub(super) steps: usize,
+    pub(super) packing: Packing,
 }
 
 /// A step within a message.
@@ -38,7 +41,7 @@ pub(super) enum Packing {
 impl<'t> Batch<'t> {
     /// The steps, in their order, as one transaction on the table of this name; the last message is to be acknowledged.
     pub(super) fn new(table: &'t str, steps: &[(usize, Step<'_>)], packing: Packing) -> Self {
-        let mut batch = Self { table, messages: Vec::new(), parts: Vec::new() };
+        let mut batch = Self { table, messages: Vec::new(), parts: Vec::new(), steps: steps.len(), packing };
         batch.push(begin(), Vec::new());
         let mut rest = steps;
         let mut next = 0;

@@ -275,6 +275,27 @@ fn an_element_that_is_gone_already_is_told_among_many() {
     });
 }
 
+#[test]
+fn parts_are_written_in_their_order_until_one_is_refused() {
+    in_netns(|family, mut target| {
+        let put = |set: &'static str, port| {
+            let key = Key::element(family, set, Tuple::Port(Transport::SCTP, port));
+            Change::Put { key, value: Value::member(), replaced: None }
+        };
+        let many = |first| (first..first + 2000).map(|port| put("ports", port)).collect::<Vec<_>>();
+        let parts = [puts(&state(family)), many(1000), many(5000), vec![put("no-such-set", 1)], many(9000)];
+        let mut written = Vec::new();
+        let mut count = |changes: &[Change<nft::Nft>]| written.push(changes.len());
+        let unwritten = target.write_parts(&mut parts.clone().into_iter(), &mut count);
+        let Unwritten { changes, error } = unwritten.expect_err("there is no such set");
+        assert_eq!((changes, error.applied), (parts[3].clone(), Applied::Nothing));
+        assert_eq!(error.refused.expect("the kernel tells which").index, 0);
+        assert_eq!(written, parts[..3].iter().map(Vec::len).collect::<Vec<_>>());
+        assert_eq!(read(&mut target).len(), state(family).len() + 4000);
+        assert!(matches!(target.drift(), Drift::None), "it was ourselves");
+    });
+}
+
 /// Two targets of one family: what the other one does is what a stranger does.
 fn with_stranger(test: impl Fn(Family, &NftState, Nft, Nft) + Sync) {
     in_netns(|family, mut target| {

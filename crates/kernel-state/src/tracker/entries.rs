@@ -14,8 +14,15 @@ use crate::{Change, Objects};
 /// All that is wanted or there.
 pub(super) struct Entries<O: Objects> {
     slots: Slab<Entry<O>>,
-    by_key: HashTable<EntryId>,
+    by_key: HashTable<Place>,
     hasher: RandomState,
+}
+
+/// Where an entry is. With half of its key's hash, so that no entry is looked at for being in another one's way.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    hash: u32,
+    id: EntryId,
 }
 
 /// The number of an entry, for as long as it is there.
@@ -44,7 +51,7 @@ impl<O: Objects> Entries<O> {
 
     /// The entry of a key, if there is one.
     pub(super) fn find(&self, key: &O::Key) -> Option<EntryId> {
-        self.find_hashed(self.hasher.hash_one(key), key)
+        self.find_hashed(self.hash(key), key)
     }
 
     /// The entry of a number, if there is one.
@@ -54,22 +61,20 @@ impl<O: Objects> Entries<O> {
 
     /// The entry of a key, which is neither wanted nor there if it is new.
     pub(super) fn entry(&mut self, key: &O::Key) -> EntryId {
-        let hash = self.hasher.hash_one(key);
+        let hash = self.hash(key);
         if let Some(id) = self.find_hashed(hash, key) {
             return id;
         }
         let number = self.slots.insert(Entry::unknown(key.clone()));
         let id = EntryId(u32::try_from(number).expect("a kernel has fewer objects"));
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.by_key.insert_unique(hash, id, |id| hasher.hash_one(&slots[id.place()].key));
+        self.by_key.insert_unique(spread(hash), Place { hash, id }, |place| spread(place.hash));
         id
     }
 
     /// Forgets an entry.
     pub(super) fn remove(&mut self, id: EntryId) {
         let entry = self.slots.remove(id.place());
-        let hash = self.hasher.hash_one(&entry.key);
-        if let Ok(found) = self.by_key.find_entry(hash, |other| *other == id) {
+        if let Ok(found) = self.by_key.find_entry(spread(self.hash(&entry.key)), |place| place.id == id) {
             found.remove();
         }
     }
@@ -92,9 +97,20 @@ impl<O: Objects> Entries<O> {
             .collect()
     }
 
-    fn find_hashed(&self, hash: u64, key: &O::Key) -> Option<EntryId> {
-        self.by_key.find(hash, |id| self[*id].key == *key).copied()
+    fn find_hashed(&self, hash: u32, key: &O::Key) -> Option<EntryId> {
+        let is_it = |place: &Place| place.hash == hash && self[place.id].key == *key;
+        self.by_key.find(spread(hash), is_it).map(|place| place.id)
     }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a half is enough")]
+    fn hash(&self, key: &O::Key) -> u32 {
+        self.hasher.hash_one(key) as u32
+    }
+}
+
+/// A half as a whole: a table takes its places from one end, and what tells those of a place apart from the other.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
 }
 
 impl EntryId {
@@ -143,6 +159,11 @@ impl<O: Objects> Entry<O> {
             Some(actual) => Actual::Other(Box::new(actual)),
             None => Actual::Absent,
         };
+    }
+
+    /// The kernel has what is wanted.
+    pub(super) fn settle(&mut self) {
+        self.actual = if self.wanted.is_some() { Actual::AsWanted } else { Actual::Absent };
     }
 
     /// What is to be written.

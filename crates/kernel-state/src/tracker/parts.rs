@@ -25,6 +25,12 @@ impl Portions {
 #[derive(Debug, Default)]
 pub struct Part(Vec<EntryId>);
 
+impl Part {
+    pub(super) fn ids(&self) -> impl Iterator<Item = EntryId> {
+        self.0.iter().copied()
+    }
+}
+
 impl<O: Objects> Tracker<O> {
     /// What is pending, part by part.
     ///
@@ -41,7 +47,7 @@ impl<O: Objects> Tracker<O> {
 
     /// The changes of a part, as far as they are still pending: puts in rising rank, then drops in falling rank.
     pub fn changes(&self, part: &Part) -> Vec<Change<O>> {
-        let entries = part.0.iter().filter_map(|id| self.entries.get(*id));
+        let entries = part.ids().filter_map(|id| self.entries.get(id));
         let mut changes: Vec<Change<O>> = entries.filter_map(Entry::change).collect();
         changes.sort_unstable_by(|one, other| place(one).cmp(&place(other)));
         changes

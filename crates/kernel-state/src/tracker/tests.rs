@@ -130,11 +130,10 @@ impl Bench {
     }
 
     fn kernel_takes(&mut self, part: &Part) {
-        let changes = self.tracker.changes(part);
-        for change in &changes {
+        for change in &self.tracker.changes(part) {
             self.kernel.apply(change);
         }
-        self.tracker.applied(&changes);
+        self.tracker.written(part);
     }
 
     /// The keys of a part.
@@ -297,6 +296,22 @@ proptest! {
         bench.tracker.applied(&changes);
         bench.flush(ALL);
         prop_assert_eq!(&bench.kernel, &bench.sum());
+    }
+
+    #[test]
+    fn a_part_that_was_written_is_as_if_each_of_its_changes_was(before in events(), after in events()) {
+        let (mut bench, mut other) = (bench_after(before.clone()), bench_after(before));
+        for part in bench.tracker.pending(ALL) {
+            bench.tracker.written(&part);
+        }
+        other.tracker.applied(&other.tracker.all_changes());
+        prop_assert_eq!(bench.tracker.all_changes(), vec![]);
+        for bench in [&mut bench, &mut other] {
+            bench.kernel = bench.sum();
+            bench.take_all(after.clone());
+        }
+        prop_assert_eq!(bench.tracker.all_changes(), other.tracker.all_changes());
+        prop_assert_eq!(bench.tracker.wanted(), other.tracker.wanted());
     }
 
     #[test]

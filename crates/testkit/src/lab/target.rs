@@ -30,7 +30,7 @@ impl<T> TargetInside<T> {
 
 impl<O, T> Target<O> for TargetInside<T>
 where
-    O: Objects<Key: Send + Sync, Value: Send + Sync>,
+    O: Objects,
     T: Target<O> + Send,
 {
     fn read(&mut self, found: &mut dyn FnMut(O::Key, O::Value)) -> Result<(), ReadError> {
