@@ -1,5 +1,6 @@
 //! Datagrams by the batch: one system call receives or sends many (recvmmsg and sendmmsg, since Linux 3.0), and those of
-//! one length go through the network's stack as one (`UDP_SEGMENT`, since 4.18).
+//! one length go through the network's stack as one (`UDP_SEGMENT`, since 4.18), and come out of it as one where the
+//! socket was told so (`UDP_GRO`, since 5.0; [`socket_options::set_trains`]).
 
 use std::cell::OnceCell;
 use std::io;
@@ -11,10 +12,13 @@ use std::ptr;
 
 use crate::socket_options;
 
-/// Room for a batch of datagrams, each as long as a datagram can be.
+/// Room for a batch of datagrams, each as long as a datagram can be. In the place of one there may be a train: several of
+/// one sender and one length, but for the last, which may be shorter.
 pub struct Batch {
     bytes: Vec<u8>,
     lengths: [usize; Batch::SIZE],
+    /// How long each of a train is; 0 where there is none.
+    trains: [usize; Batch::SIZE],
     senders: [libc::sockaddr_storage; Batch::SIZE],
     /// What the kernel knows, once it was asked.
     segments: OnceCell<Segments>,
@@ -42,28 +46,32 @@ impl Batch {
         Self {
             bytes: vec![0; Self::SIZE * Self::LONGEST],
             lengths: [0; Self::SIZE],
+            trains: [0; Self::SIZE],
             senders: [unspecified(); Self::SIZE],
             segments: OnceCell::new(),
         }
     }
 
-    /// Takes what a socket has received, up to a batch, and answers how many. Never waits.
+    /// Takes what a socket has received, up to a batch, and answers how many places it fills. Never waits.
     #[expect(unsafe_code, reason = "rustix has no recvmmsg")]
     pub fn receive(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
         let mut pieces = [EMPTY_PIECE; Self::SIZE];
         let mut headers = [empty_header(); Self::SIZE];
+        let mut controls = [Control::EMPTY; Self::SIZE];
         let rooms = self.bytes.chunks_exact_mut(Self::LONGEST);
-        for (((header, piece), room), sender) in
-            headers.iter_mut().zip(&mut pieces).zip(rooms).zip(&mut self.senders)
+        for ((((header, piece), room), sender), control) in
+            headers.iter_mut().zip(&mut pieces).zip(rooms).zip(&mut self.senders).zip(&mut controls)
         {
+            header.msg_hdr.msg_control = ptr::from_mut(control).cast();
+            header.msg_hdr.msg_controllen = size_of_val(control);
             *piece = libc::iovec { iov_base: room.as_mut_ptr().cast(), iov_len: room.len() };
             header.msg_hdr.msg_iov = ptr::from_mut(piece);
             header.msg_hdr.msg_iovlen = 1;
             header.msg_hdr.msg_name = ptr::from_mut(sender).cast();
             header.msg_hdr.msg_namelen = ADDRESS_ROOM;
         }
-        // SAFETY: all headers live until the call returns, as do the pieces, rooms and addresses that they
-        // point to; each room is written within its length, and each is there once.
+        // SAFETY: all headers live until the call returns, as do the pieces, rooms, addresses and control messages that
+        // they point to; each room is written within its length, and each is there once.
         let received = unsafe {
             libc::recvmmsg(
                 socket.as_raw_fd(),
@@ -74,8 +82,9 @@ impl Batch {
             )
         };
         let received = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
-        for (length, header) in self.lengths.iter_mut().zip(&headers[..received]) {
-            *length = usize::try_from(header.msg_len).unwrap_or_default();
+        for (index, header) in headers[..received].iter().enumerate() {
+            self.lengths[index] = usize::try_from(header.msg_len).unwrap_or_default();
+            self.trains[index] = controls[index].train(header.msg_hdr.msg_controllen);
         }
         Ok(received)
     }
@@ -92,34 +101,78 @@ impl Batch {
         start..start + alike
     }
 
-    /// Sends datagrams of the batch on, to an address or to whom the socket is connected, and answers how many the
-    /// socket took. Never waits.
+    /// Sends datagrams of the batch on, to an address or to whom the socket is connected, and answers how many places
+    /// the socket took. Never waits.
     pub fn send(
         &self,
         range: Range<usize>,
         socket: BorrowedFd<'_>,
         to: Option<SocketAddr>,
     ) -> io::Result<usize> {
-        let Some(length) = self.common_length(&range) else { return self.send_each(range, socket, to) };
-        if self.segments(socket) == Segments::Unknown {
-            return self.send_each(range, socket, to);
-        }
-        match self.send_as_one(range.clone(), length, socket, to) {
-            // The way there cannot do it: a link without checksums, or a smaller MTU than there should be.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE)) => {
-                self.send_each(range, socket, to)
+        let mut sent = 0;
+        let mut start = range.start;
+        while start < range.end {
+            let is_single = |index: &usize| self.trains[*index] == 0;
+            let singles = (start..range.end).take_while(is_single).count();
+            let result = match singles {
+                0 => self.send_train(start, socket, to),
+                _ => self.send_singles(start..start + singles, socket, to),
+            };
+            match result {
+                Ok(count) if count == singles.max(1) => sent += count,
+                Ok(count) => return Ok(sent + count),
+                Err(error) if sent == 0 => return Err(error),
+                // The socket tells again when it is used next.
+                Err(_) => return Ok(sent),
             }
-            result => result,
+            start += singles.max(1);
         }
+        Ok(sent)
+    }
+
+    fn send_train(&self, index: usize, socket: BorrowedFd<'_>, to: Option<SocketAddr>) -> io::Result<usize> {
+        let length = self.trains[index];
+        if let Some(length) = self.cut(length, socket) {
+            let sent = self.send_as_one(index..index + 1, length, socket, to);
+            if !sent.as_ref().is_err_and(cannot_be_cut) {
+                return sent;
+            }
+        }
+        let mut wagons = self.datagram(index).chunks(length).map(piece).peekable();
+        while wagons.peek().is_some() {
+            send_each(&mut wagons.by_ref().take(Self::SIZE), socket, to)?;
+        }
+        Ok(1)
+    }
+
+    fn send_singles(
+        &self,
+        range: Range<usize>,
+        socket: BorrowedFd<'_>,
+        to: Option<SocketAddr>,
+    ) -> io::Result<usize> {
+        if let Some(length) = self.common_length(&range).and_then(|length| self.cut(length, socket)) {
+            let sent = self.send_as_one(range.clone(), length, socket, to);
+            if !sent.as_ref().is_err_and(cannot_be_cut) {
+                return sent;
+            }
+        }
+        send_each(&mut range.map(|index| piece(self.datagram(index))), socket, to)
+    }
+
+    /// The length at which the kernel may cut, if it can and every path carries it.
+    fn cut(&self, length: usize, socket: BorrowedFd<'_>) -> Option<u16> {
+        let is_short = (1..=Self::EVERYWHERE).contains(&length);
+        let can_cut = is_short && self.segments(socket) == Segments::Cut;
+        can_cut.then_some(length).and_then(|length| u16::try_from(length).ok())
     }
 
     /// The length of all; the last one may be shorter.
-    fn common_length(&self, range: &Range<usize>) -> Option<u16> {
+    fn common_length(&self, range: &Range<usize>) -> Option<usize> {
         let (last, others) = self.lengths.get(range.clone())?.split_last()?;
         let length = *others.first()?;
-        let fits = (1..=Self::EVERYWHERE).contains(&length) && (1..=length).contains(last);
-        let alike = fits && others.iter().all(|other| *other == length);
-        alike.then_some(length).and_then(|length| u16::try_from(length).ok())
+        let alike = (1..=length).contains(last) && others.iter().all(|other| *other == length);
+        alike.then_some(length)
     }
 
     fn segments(&self, socket: BorrowedFd<'_>) -> Segments {
@@ -141,8 +194,8 @@ impl Batch {
         let mut header = empty_header().msg_hdr;
         let mut address = to.map(encoded);
         let count = range.len().min(Self::SIZE);
-        for (piece, index) in pieces.iter_mut().zip(range) {
-            *piece = self.piece(index);
+        for (place, index) in pieces.iter_mut().zip(range) {
+            *place = piece(self.datagram(index));
         }
         let mut control = Control::segments_of(length);
         header.msg_iov = pieces.as_mut_ptr();
@@ -159,38 +212,48 @@ impl Batch {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(count) }
     }
 
-    /// A datagram as the kernel is told of it.
-    fn piece(&self, index: usize) -> libc::iovec {
+    /// What is in a place.
+    fn datagram(&self, index: usize) -> &[u8] {
         let start = index * Self::LONGEST;
-        let datagram = &self.bytes[start..start + self.lengths[index]];
-        libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() }
+        &self.bytes[start..start + self.lengths[index]]
     }
+}
 
-    #[expect(unsafe_code, reason = "rustix' sendmmsg borrows each address and part on its own")]
-    fn send_each(
-        &self,
-        range: Range<usize>,
-        socket: BorrowedFd<'_>,
-        to: Option<SocketAddr>,
-    ) -> io::Result<usize> {
-        let mut pieces = [EMPTY_PIECE; Self::SIZE];
-        let mut headers = [empty_header(); Self::SIZE];
-        let mut address = to.map(encoded);
-        let count = range.len().min(Self::SIZE);
-        for ((header, piece), index) in headers.iter_mut().zip(&mut pieces).zip(range) {
-            *piece = self.piece(index);
-            header.msg_hdr.msg_iov = ptr::from_mut(piece);
-            header.msg_hdr.msg_iovlen = 1;
-            if let Some((address, length)) = &mut address {
-                header.msg_hdr.msg_name = ptr::from_mut(address).cast();
-                header.msg_hdr.msg_namelen = *length;
-            }
+/// Sends datagrams, no more than a batch, by one call.
+#[expect(unsafe_code, reason = "rustix' sendmmsg borrows each address and part on its own")]
+fn send_each(
+    datagrams: &mut dyn Iterator<Item = libc::iovec>,
+    socket: BorrowedFd<'_>,
+    to: Option<SocketAddr>,
+) -> io::Result<usize> {
+    let mut pieces = [EMPTY_PIECE; Batch::SIZE];
+    let mut headers = [empty_header(); Batch::SIZE];
+    let mut address = to.map(encoded);
+    let mut count = 0;
+    for ((header, piece), datagram) in headers.iter_mut().zip(&mut pieces).zip(datagrams) {
+        *piece = datagram;
+        header.msg_hdr.msg_iov = ptr::from_mut(piece);
+        header.msg_hdr.msg_iovlen = 1;
+        if let Some((address, length)) = &mut address {
+            header.msg_hdr.msg_name = ptr::from_mut(address).cast();
+            header.msg_hdr.msg_namelen = *length;
         }
-        // SAFETY: `count` headers live until the call returns, as do the pieces, datagrams and the address that they
-        // point to; the kernel writes to the headers alone.
-        let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), small(count), SENDING) };
-        usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+        count += 1;
     }
+    // SAFETY: `count` headers live until the call returns, as do the pieces, the address, and the datagrams, which those
+    // who call hold; the kernel writes to the headers alone.
+    let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), headers.as_mut_ptr(), small(count), SENDING) };
+    usize::try_from(sent).map_err(|_| io::Error::last_os_error())
+}
+
+/// A datagram as the kernel is told of it.
+fn piece(datagram: &[u8]) -> libc::iovec {
+    libc::iovec { iov_base: datagram.as_ptr().cast_mut().cast(), iov_len: datagram.len() }
+}
+
+/// The way there cannot do it: a link without checksums, or a smaller MTU than there should be.
+fn cannot_be_cut(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EIO | libc::EMSGSIZE))
 }
 
 impl Default for Batch {
@@ -201,23 +264,35 @@ impl Default for Batch {
 
 const SENDING: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
 
-/// The one control message that goes with datagrams.
+/// The one control message that goes with datagrams: a length, of 16 bits when it is told and of an int when it is heard.
 #[repr(C)]
-#[allow(dead_code, reason = "the kernel reads it")]
+#[derive(Clone, Copy)]
 struct Control {
     header: libc::cmsghdr,
-    length: u16,
-    padding: [u8; 6],
+    length: [u8; 8],
 }
 
 impl Control {
+    const EMPTY: Self =
+        Self { header: libc::cmsghdr { cmsg_len: 0, cmsg_level: 0, cmsg_type: 0 }, length: [0; 8] };
+
     fn segments_of(length: u16) -> Self {
         let header = libc::cmsghdr {
-            cmsg_len: mem::offset_of!(Self, padding),
+            cmsg_len: mem::offset_of!(Self, length) + size_of_val(&length),
             cmsg_level: libc::SOL_UDP,
             cmsg_type: libc::UDP_SEGMENT,
         };
-        Self { header, length, padding: [0; 6] }
+        let [first, second] = length.to_ne_bytes();
+        Self { header, length: [first, second, 0, 0, 0, 0, 0, 0] }
+    }
+
+    /// How long each of a train is, if this tells of one. So many bytes of it were written.
+    fn train(&self, written: usize) -> usize {
+        let [first, second, third, fourth, ..] = self.length;
+        let is_it = written >= mem::offset_of!(Self, length) + size_of::<libc::c_int>()
+            && (self.header.cmsg_level, self.header.cmsg_type) == (libc::SOL_UDP, libc::UDP_GRO);
+        let length = if is_it { i32::from_ne_bytes([first, second, third, fourth]) } else { 0 };
+        usize::try_from(length).unwrap_or_default()
     }
 }
 

@@ -43,6 +43,11 @@ pub fn set_segments(socket: impl AsFd, length: u16) -> io::Result<()> {
     set(socket, libc::SOL_UDP, libc::UDP_SEGMENT, length.into())
 }
 
+/// Leaves datagrams together that came together, of one sender and one length: they are received as one (since Linux 5.0).
+pub fn set_trains(socket: impl AsFd) -> io::Result<()> {
+    set(socket, libc::SOL_UDP, libc::UDP_GRO, ON)
+}
+
 #[expect(unsafe_code, reason = "rustix has no call for these options")]
 fn set(socket: impl AsFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
     let fd = socket.as_fd().as_raw_fd();

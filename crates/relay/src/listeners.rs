@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use kernel_io::listeners::AddressBook;
-use kernel_io::{Applied, Drift, ReadError, Refused, Target, WriteError};
+use kernel_io::{Applied, Drift, ReadError, Refused, Target, WriteError, socket_options};
 use kernel_state::listeners::{Caller, Key, Listener, Listeners, Place, Transport};
 use kernel_state::{Change, Objects};
 use rustix::io::Errno;
@@ -188,6 +188,8 @@ fn datagrams(at: SocketAddr) -> Result<OwnedFd, Errno> {
     // The kernel gives what it may; less is no error.
     set_socket_recv_buffer_size(&socket, ROOM)?;
     set_socket_send_buffer_size(&socket, ROOM)?;
+    // An older kernel hands them out one by one.
+    let _ = socket_options::set_trains(&socket);
     Ok(socket)
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use kernel_io::Target;
 use kernel_io::listeners::AddressBook;
+use kernel_io::socket_options::set_segments;
 use kernel_state::Change;
 use kernel_state::listeners::{Key, Listener, Listeners, Transport};
 
@@ -354,6 +355,21 @@ fn datagrams_keep_their_length_up_to_the_longest() {
         let question = noise(length);
         let answer = asked(&client, stage.at(), &question);
         assert!(answer == [&b"a"[..], &question].concat(), "{length}");
+    }
+}
+
+#[test]
+fn datagrams_that_come_together_go_on_one_by_one() {
+    let stage = Stage::new(Transport::Udp, &[echo("a")], None);
+    let client = udp_client();
+    client.connect(stage.at()).unwrap();
+    set_segments(&client, 100).unwrap();
+    let train = noise(40 * 100 + 7);
+    client.send(&train).unwrap();
+    for datagram in train.chunks(100) {
+        let mut answer = [0; 200];
+        let count = client.recv(&mut answer).unwrap();
+        assert_eq!(&answer[..count], [&b"a"[..], datagram].concat());
     }
 }
 

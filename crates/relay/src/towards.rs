@@ -90,6 +90,8 @@ pub(crate) fn exchanging(at: SocketAddr, mark: Mark, name: Option<SocketAddr>) -
     let open = |name| {
         let socket = opened(at, SocketType::DGRAM, mark)?;
         socket_options::set_errors_told(&socket, at.ip()).map_err(|error| as_errno(&error))?;
+        // An older kernel hands them out one by one.
+        let _ = socket_options::set_trains(&socket);
         led(socket, at, SocketType::DGRAM, name)
     };
     in_name(name, open)

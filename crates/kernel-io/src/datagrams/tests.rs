@@ -5,6 +5,7 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd;
 
 use super::Batch;
+use crate::socket_options;
 
 fn relayed(here: &str) {
     let [relay, client] = [here, here].map(|at| UdpSocket::bind(at).unwrap());
@@ -60,4 +61,27 @@ fn a_connected_socket_needs_no_address() {
     other.connect(one.local_addr().unwrap()).unwrap();
     assert_eq!(batch.send(0..1, other.as_fd(), None).unwrap(), 1);
     assert_eq!(one.recv(&mut [0; 8]).unwrap(), 1);
+}
+
+#[test]
+fn what_comes_as_a_train_goes_on_as_datagrams() {
+    let [relay, client] = ["127.0.0.1:0"; 2].map(|at| UdpSocket::bind(at).unwrap());
+    socket_options::set_trains(&relay).expect("a kernel since 5.0");
+    // Longer ones than every path carries are sent one by one.
+    for (length, count) in [(64, 60), (1000, 20), (1400, 40)] {
+        socket_options::set_segments(&client, length).expect("a kernel since 4.18");
+        let length = usize::from(length);
+        let sent: Vec<u8> = (0..=u8::MAX).cycle().take(length * count + 7).collect();
+        client.send_to(&sent, relay.local_addr().unwrap()).unwrap();
+        client.send_to(b"alone", relay.local_addr().unwrap()).unwrap();
+        let mut batch = Batch::new();
+        let places = batch.receive(relay.as_fd()).unwrap();
+        assert!(places < Batch::SIZE, "{places} places for {count} datagrams");
+        assert_eq!(batch.send(0..places, relay.as_fd(), batch.sender(0)).unwrap(), places);
+        for expected in sent.chunks(length).chain([&b"alone"[..]]) {
+            let mut back = [0; 2000];
+            let heard = client.recv(&mut back).unwrap();
+            assert_eq!(&back[..heard], expected, "{length}");
+        }
+    }
 }
