@@ -128,7 +128,7 @@ impl Call {
             self.attempts += 1;
             let at = lease.endpoint().at;
             let name = calling.ways.name(self.caller, self.client, at.ip(), now);
-            match called(at, calling.mark, name) {
+            match called(at, calling.mark, name, &calling.descriptors) {
                 Ok(socket) => return Ok((socket, lease)),
                 Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
                     self.attempts -= 1;

@@ -1,8 +1,9 @@
 //! How few descriptors are left. A new one gets the lowest number that is free, so its number tells.
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use rustix::io::Errno;
 use rustix::process::{Resource, getrlimit};
 
 /// How many this process may have, when last looked at.
@@ -40,6 +41,11 @@ impl Descriptors {
     /// The same of a moment like now.
     pub(crate) fn are_out_now(&self, any: impl AsFd) -> bool {
         rustix::io::fcntl_dupfd_cloexec(any, 0).map_or(true, |latest| self.are_out(latest))
+    }
+
+    /// A new one, unless it is of those that are left to others.
+    pub(crate) fn spared(&self, latest: OwnedFd) -> Result<OwnedFd, Errno> {
+        if self.are_out(&latest) { Err(Errno::MFILE) } else { Ok(latest) }
     }
 }
 

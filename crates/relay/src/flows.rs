@@ -207,10 +207,7 @@ impl Flows {
         let lease = picked?;
         let at = lease.endpoint().at;
         let name = self.calling.ways.name(portal.caller, client, at.ip(), now);
-        let endpoint = exchanging(at, self.calling.mark, name).ok()?;
-        if self.calling.descriptors.are_out(&endpoint) {
-            return None;
-        }
+        let endpoint = exchanging(at, self.calling.mark, name, &self.calling.descriptors).ok()?;
         watch(&endpoint, self.open.next()).ok()?;
         let flow = Flow { portal: Arc::clone(portal), client, endpoint, lease, used: now };
         let ticket = self.open.insert(flow);

@@ -79,6 +79,8 @@ struct Shared {
     loads: Vec<AtomicUsize>,
     /// How many clients were accepted and wait for a descriptor to call an endpoint with.
     waiting: AtomicUsize,
+    /// How many are on their way from the thread that accepted them to another one.
+    underway: AtomicUsize,
     descriptors: Arc<Descriptors>,
     ways: Arc<Ways>,
     counts: Arc<Counts>,
@@ -96,6 +98,7 @@ impl Relay {
             portals: AtomicU32::new(0),
             loads: (0..count).map(|_| AtomicUsize::new(0)).collect(),
             waiting: AtomicUsize::new(0),
+            underway: AtomicUsize::new(0),
             descriptors: Arc::new(Descriptors::new()),
             ways: Arc::default(),
             counts: Arc::default(),

@@ -16,6 +16,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_
 
 use crate::Mark;
 use crate::clock::Moment;
+use crate::descriptors::Descriptors;
 
 /// How threads call endpoints.
 #[derive(Default)]
@@ -75,9 +76,14 @@ impl Known {
 }
 
 /// A connection that is on its way to an endpoint.
-pub(crate) fn called(at: SocketAddr, mark: Mark, name: Option<SocketAddr>) -> Result<OwnedFd, Errno> {
+pub(crate) fn called(
+    at: SocketAddr,
+    mark: Mark,
+    name: Option<SocketAddr>,
+    descriptors: &Descriptors,
+) -> Result<OwnedFd, Errno> {
     let open = |name| {
-        let socket = opened(at, SocketType::STREAM, mark)?;
+        let socket = descriptors.spared(opened(at, SocketType::STREAM, mark)?)?;
         set_tcp_nodelay(&socket, true)?;
         set_socket_keepalive(&socket, true)?;
         led(socket, at, SocketType::STREAM, name)
@@ -86,9 +92,14 @@ pub(crate) fn called(at: SocketAddr, mark: Mark, name: Option<SocketAddr>) -> Re
 }
 
 /// A socket for datagrams to an endpoint, and from nobody else.
-pub(crate) fn exchanging(at: SocketAddr, mark: Mark, name: Option<SocketAddr>) -> Result<OwnedFd, Errno> {
+pub(crate) fn exchanging(
+    at: SocketAddr,
+    mark: Mark,
+    name: Option<SocketAddr>,
+    descriptors: &Descriptors,
+) -> Result<OwnedFd, Errno> {
     let open = |name| {
-        let socket = opened(at, SocketType::DGRAM, mark)?;
+        let socket = descriptors.spared(opened(at, SocketType::DGRAM, mark)?)?;
         socket_options::set_errors_told(&socket, at.ip()).map_err(|error| as_errno(&error))?;
         // An older kernel hands them out one by one.
         let _ = socket_options::set_trains(&socket);

@@ -11,7 +11,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use kernel_state::listeners::Transport;
@@ -55,6 +55,8 @@ pub(crate) struct Worker {
 #[derive(Default)]
 struct Shortage {
     until: Option<Moment>,
+    /// Whether few were left when the last client was accepted.
+    is_near: bool,
     /// Clients that were accepted but have no endpoint yet.
     clients: VecDeque<(OwnedFd, Box<Call>)>,
     /// Listeners that have more clients.
@@ -165,7 +167,10 @@ impl Worker {
         for command in self.shared.mailboxes[self.index].take() {
             match command {
                 Command::Open(portal) => self.open(portal),
-                Command::Serve(client, call) => self.begin(client, call, self.shared.clock.now()),
+                Command::Serve(client, call) => {
+                    self.begin(client, call, self.shared.clock.now());
+                    self.shared.underway.fetch_sub(1, Ordering::Relaxed);
+                }
                 Command::Close(portal) => self.close(&portal),
                 Command::CloseAll => {
                     let portals: Vec<_> = self.portals.values().cloned().collect();
@@ -204,9 +209,7 @@ impl Worker {
     fn accept(&mut self, id: u32, now: Moment) {
         let Some(portal) = self.portals.get(&id).cloned() else { return };
         for _ in 0..ACCEPTED {
-            // Whoever was accepted first comes first, at whichever thread: a client that is accepted now would take
-            // the descriptor that another waits for.
-            if self.shortage.until.is_none() && self.shared.waiting.load(Ordering::Relaxed) > 0 {
+            if self.shortage.until.is_none() && self.others_come_first() {
                 self.shortage.until = Some(now.after(PAUSE));
             }
             if self.shortage.until.is_some() {
@@ -217,6 +220,7 @@ impl Worker {
                 Ok((client, from)) => {
                     let Some(Ok(from)) = from.map(SocketAddr::try_from) else { continue };
                     let call = Box::new(Call::new(&portal, from, now));
+                    self.shortage.is_near = self.shared.descriptors.are_scarce(&client);
                     if self.shared.descriptors.are_out(&client) {
                         self.wait_for_descriptors(client, call, now);
                     } else {
@@ -236,14 +240,21 @@ impl Worker {
         self.again.push_back(Token::Portal(id));
     }
 
+    /// Whether a client that is accepted now would take the descriptor that another one waits for. Whoever was accepted
+    /// first comes first, at whichever thread.
+    fn others_come_first(&self) -> bool {
+        let has = |count: &AtomicUsize| count.load(Ordering::Relaxed) > 0;
+        has(&self.shared.waiting) || (self.shortage.is_near && has(&self.shared.underway))
+    }
+
     /// Serves a client, or leaves it to a thread that has fewer: the kernel wakes the same one first each time. Where
     /// descriptors are scarce nobody is left to others: there would be more clients than endpoints could be called for.
     fn share(&mut self, client: OwnedFd, call: Box<Call>, now: Moment) {
         self.count();
-        let idler =
-            if self.shared.descriptors.are_scarce(&client) { None } else { self.shared.idler(self.index) };
+        let idler = if self.shortage.is_near { None } else { self.shared.idler(self.index) };
         match idler {
             Some(idler) => {
+                self.shared.underway.fetch_add(1, Ordering::Relaxed);
                 self.shared.loads[idler].fetch_add(1, Ordering::Relaxed);
                 self.shared.mailboxes[idler].put(Command::Serve(client, call));
             }
@@ -366,16 +377,16 @@ impl Worker {
             return;
         }
         self.shortage.until = None;
-        while let Some((client, call)) = self.shortage.clients.pop_front() {
-            self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        while !self.shortage.clients.is_empty() && self.shortage.until.is_none() {
             if self.shared.descriptors.are_out_now(&self.epoll) {
-                self.wait_for_descriptors(client, call, now);
-            } else {
+                self.shortage.until = Some(now.after(PAUSE));
+            } else if let Some((client, call)) = self.shortage.clients.pop_front() {
+                self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.begin(client, call, now);
             }
-            if self.shortage.until.is_some() {
-                return;
-            }
+        }
+        if self.shortage.until.is_some() {
+            return;
         }
         for id in std::mem::take(&mut self.shortage.portals) {
             self.accept(id, now);
