@@ -379,7 +379,7 @@ impl Worker {
         self.shortage.until = None;
         while !self.shortage.clients.is_empty() && self.shortage.until.is_none() {
             if self.shared.descriptors.are_out_now(&self.epoll) {
-                self.shortage.until = Some(now.after(PAUSE));
+                self.run_short(now);
             } else if let Some((client, call)) = self.shortage.clients.pop_front() {
                 self.shared.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.begin(client, call, now);

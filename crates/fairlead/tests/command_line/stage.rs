@@ -257,8 +257,12 @@ impl Running {
     }
 
     /// A file of its own under /proc.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn proc(&self, name: &str) -> String {
-        fs::read_to_string(format!("/proc/{}/{name}", self.child.id())).expect("it runs")
+        fs::read_to_string(format!("/proc/{}/{name}", self.pid())).expect("it runs")
     }
 
     pub(crate) fn until_log(&self, text: &str) {
