@@ -21,8 +21,8 @@ pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// The range of all pods: endpoints and clients.
 pub(crate) const POD_RANGE: &str = "10.176.0.0/12";
-/// Those of both families, as `--cluster-cidr` has them.
-const POD_RANGES: &str = "10.176.0.0/12,fd00:176::/32";
+/// The same of IPv6, where nobody is.
+const POD_RANGE_V6: &str = "fd00:176::/32";
 
 /// The port that every endpoint serves.
 pub(crate) const ENDPOINT_PORT: u16 = 8080;

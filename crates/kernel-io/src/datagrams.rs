@@ -132,11 +132,8 @@ impl Batch {
 
     fn send_train(&self, index: usize, socket: BorrowedFd<'_>, to: Option<SocketAddr>) -> io::Result<usize> {
         let length = self.trains[index];
-        if let Some(length) = self.cut(length, socket) {
-            let sent = self.send_as_one(index..index + 1, length, socket, to);
-            if !sent.as_ref().is_err_and(cannot_be_cut) {
-                return sent;
-            }
+        if let Some(sent) = self.send_cut(index..index + 1, length, socket, to) {
+            return sent;
         }
         let mut wagons = self.datagram(index).chunks(length).map(piece).peekable();
         while wagons.peek().is_some() {
@@ -151,20 +148,27 @@ impl Batch {
         socket: BorrowedFd<'_>,
         to: Option<SocketAddr>,
     ) -> io::Result<usize> {
-        if let Some(length) = self.common_length(&range).and_then(|length| self.cut(length, socket)) {
-            let sent = self.send_as_one(range.clone(), length, socket, to);
-            if !sent.as_ref().is_err_and(cannot_be_cut) {
-                return sent;
-            }
+        if let Some(length) = self.common_length(&range)
+            && let Some(sent) = self.send_cut(range.clone(), length, socket, to)
+        {
+            return sent;
         }
         send_each(&mut range.map(|index| piece(self.datagram(index))), socket, to)
     }
 
-    /// The length at which the kernel may cut, if it can and every path carries it.
-    fn cut(&self, length: usize, socket: BorrowedFd<'_>) -> Option<u16> {
-        let is_short = (1..=Self::EVERYWHERE).contains(&length);
-        let can_cut = is_short && self.segments(socket) == Segments::Cut;
-        can_cut.then_some(length).and_then(|length| u16::try_from(length).ok())
+    /// Sends datagrams of this length as one, for the kernel to cut; nothing where it, or the way there, cannot do that.
+    fn send_cut(
+        &self,
+        range: Range<usize>,
+        length: usize,
+        socket: BorrowedFd<'_>,
+        to: Option<SocketAddr>,
+    ) -> Option<io::Result<usize>> {
+        if !(1..=Self::EVERYWHERE).contains(&length) || self.segments(socket) == Segments::Unknown {
+            return None;
+        }
+        let sent = self.send_as_one(range, u16::try_from(length).ok()?, socket, to);
+        (!sent.as_ref().is_err_and(cannot_be_cut)).then_some(sent)
     }
 
     /// The length of all; the last one may be shorter.

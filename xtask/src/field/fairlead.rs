@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use kernel_io::netns::Netns;
 use kernel_io::process::{Launch, Process, Signal};
 
-use super::POD_RANGES;
+use super::{POD_RANGE, POD_RANGE_V6};
 use crate::workspace::{dist, output};
 
 /// Clock ticks a second in /proc, on every architecture that Linux has kept.
@@ -90,7 +90,8 @@ impl Fairlead {
         let mut command = Command::new(dist().join("fairlead"));
         command.args(["proxy", "--proxy-mode", self.mode, "--hostname-override", "node-1"]);
         // So it has nothing to warn of: pods of both families, and a score that need not be lowered.
-        command.args(["--cluster-cidr", POD_RANGES, "--oom-score-adj", "0"]).args(&self.arguments);
+        command.args(["--cluster-cidr", &format!("{POD_RANGE},{POD_RANGE_V6}"), "--oom-score-adj", "0"]);
+        command.args(&self.arguments);
         command.arg("--manifests").arg(&self.manifests);
         command.env("PATH", &self.tools.path).stdin(Stdio::null());
         command
